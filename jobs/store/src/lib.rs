@@ -2,7 +2,16 @@
 //!
 //! Statements that touch `session`, `lane_position` or `tenant_counter` are single and auto-committed, and lock in that order.
 
+pub mod accept;
+pub mod aliases;
+pub mod counters;
+pub mod ends;
+pub mod incoming;
+pub mod lane_jobs;
 pub mod leases;
+pub mod log;
+pub mod outcomes;
+pub mod owned;
 
 pub use leases::Held;
 pub use sqlx::PgPool;
@@ -27,7 +36,11 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool> {
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(std::time::Duration::from_secs(5))
-        .connect_with(options.options([("lock_timeout", "5s"), ("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "5s")]))
+        .connect_with(options.options([
+            ("lock_timeout", "5s"),
+            ("statement_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "5s"),
+        ]))
         .await?;
     Ok(pool)
 }
