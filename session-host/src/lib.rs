@@ -1,1 +1,3 @@
-//! session-host
+//! `zaguan-host`: owns sessions and drives their browsers.
+pub mod browser;
+pub mod guard;
