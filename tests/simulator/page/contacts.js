@@ -3,17 +3,7 @@
 (function (sim) {
   const { BaseModel, BaseCollection, defineModel, properties, createWid, account, wire } = sim;
 
-  class Contact extends BaseModel {
-    get formattedName() {
-      return this.name || this.pushname || this.id.user;
-    }
-    get formattedShortName() {
-      return this.shortName || this.formattedName;
-    }
-    get isMe() {
-      return account.isMe(this.id);
-    }
-  }
+  class Contact extends BaseModel {}
   defineModel(Contact, properties('id name pushname shortName type isBusiness isContactBlocked phoneNumber lid verifiedName'), 'contact');
 
   class ContactCollectionImpl extends BaseCollection {

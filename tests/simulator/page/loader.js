@@ -2,8 +2,13 @@
 // Facts: research/webpage.md 1.1. `__SIM` and `__NAMES` come from the server, before this file.
 (function (global) {
   const sim = (global.__SIM ||= {});
-  // The one module that wa-js needs and the table lacks.
-  const names = { WATimeUtils: ['unixTime', 'unixTimeMs'], ...global.__NAMES };
+  // Modules of the page that the libraries use and the table of names lacks.
+  const names = {
+    WATimeUtils: ['unixTime', 'unixTimeMs'],
+    WAWebAddonReactionTableMode: ['reactionTableMode'],
+    WAWebAddonPollVoteTableMode: ['pollVoteTableMode'],
+    ...global.__NAMES,
+  };
   const modules = Object.create(null);
 
   global.__d = function (id, deps, factory, flags) {
@@ -68,7 +73,8 @@
    * Defines module `id`: what `build` returns, cut down to the names that the real module exports, the others as stubs.
    * An export too many would do harm: wa-js finds modules by what they export.
    */
-  sim.define = (id, build = () => ({})) =>
+  sim.define = (id, build = () => ({})) => {
+    if (sim.isDefined(id)) throw new Error(`module ${id} is defined twice`);
     global.__d(
       id,
       [],
@@ -82,6 +88,8 @@
       },
       98,
     );
+  };
+  sim.isDefined = (id) => id in modules;
 
   /** Calls an export the way the page's other modules do: through the namespace, so that a wrapper put there is seen. */
   sim.call = (id, name, ...args) => importNamespace(id)[name](...args);
