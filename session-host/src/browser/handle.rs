@@ -215,21 +215,19 @@ impl Browser {
         Err(CallError::Deadline)
     }
 
-    /// Cuts the page's network, or gives it back.
+    /// Cuts the page's network, or gives it back. Cutting ends the document too: refusing new connections leaves an open WebSocket
+    /// working (measured), and the page's own is one.
     pub async fn offline(&self, offline: bool) -> Result<(), CallError> {
         let link = self.0.shared.borrow().link.clone().ok_or(CallError::LostSocket)?;
         let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
-        for (method, params) in
-            [("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions), ("Network.disable", json!({}))]
-        {
-            if method == "Network.disable" && offline {
-                break; // the conditions hold only as long as the domain is enabled
-            }
-            if let Err(error) = link.command(method, params).await {
+        let steps: &[(&'static str, Value)] = &[("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions)];
+        let last = if offline { ("Page.navigate", json!({"url": "about:blank"})) } else { ("Network.disable", json!({})) };
+        for (method, params) in steps.iter().chain([&last]) {
+            if let Err(error) = link.command(method, params.clone()).await {
                 return Err(self.failed(error).await);
             }
         }
-        Ok(())
+        if offline { Ok(()) } else { self.reload().await }
     }
 
     /// What the browser costs: proportional set size of its whole process tree, in bytes.
