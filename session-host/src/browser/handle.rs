@@ -104,8 +104,8 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
 }
 
 async fn watch_exit(mut child: Child, exit: watch::Sender<Option<Exit>>) {
-    let status = child.wait().await.ok().and_then(|s| s.code());
-    exit.send_replace(Some(Exit { status }));
+    let ended = child.wait().await.map_or(Exit::UNKNOWN, Exit::from);
+    exit.send_replace(Some(ended));
 }
 
 fn binding_name() -> Result<String, StartError> {
@@ -227,7 +227,17 @@ impl Browser {
                 return Err(self.failed(error).await);
             }
         }
+        if offline {
+            self.0.shared.send_modify(View::forget);
+        }
         if offline { Ok(()) } else { self.reload().await }
+    }
+
+    /// Ends the connection to the browser, as a fault of the network would; it is made anew, and the document stays.
+    pub fn hang_up(&self) {
+        if let Some(link) = &self.0.shared.borrow().link {
+            link.cdp.hang_up();
+        }
     }
 
     /// What the browser costs: proportional set size of its whole process tree, in bytes.
@@ -257,7 +267,7 @@ impl Browser {
             self.kill_now();
             exit = self.exit_within(TERM_GRACE).await;
         }
-        let mut clean = exit.is_some_and(Exit::clean);
+        let mut clean = exit.is_some_and(|e| e.clean);
         if clean && let Err(error) = self.0.profile.mark_closed() {
             tracing::error!(%error, "the clean close cannot be marked");
             clean = false;

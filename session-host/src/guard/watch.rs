@@ -1,7 +1,7 @@
 //! The guard's own end. One thread, one pipe, no connection to anywhere: little that could hang.
 use super::{Ended, Held, boottime_ms};
 use crate::browser::{
-    mark_closed,
+    ended_by_itself, mark_closed,
     process::{ProcessId, children},
 };
 use rustix::process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, waitpid};
@@ -69,7 +69,7 @@ async fn guard(mut command: Command) -> io::Result<(ExitStatus, Vec<Ended>)> {
     let host = child.id().and_then(ProcessId::of).ok_or_else(|| io::Error::other("the host ended at once"))?;
     let _alive = child.stdin.take(); // closed by the kernel when we end
     let mut reports = BufReader::new(child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?).lines();
-    let mut watch = Watch { host, held: Vec::new(), told: HashSet::new(), orphans: HashSet::new(), statuses: HashMap::new() };
+    let mut watch = Watch { host, held: Vec::new(), told: HashSet::new(), orphans: HashSet::new(), ended: HashMap::new() };
     let mut look = tokio::time::interval(LOOK_EVERY);
 
     let status = loop {
@@ -105,8 +105,8 @@ struct Watch {
     told: HashSet<ProcessId>,
     /// Orphans seen at the last look.
     orphans: HashSet<ProcessId>,
-    /// How our adopted children ended: 0 is clean.
-    statuses: HashMap<u32, i32>,
+    /// Whether our adopted children ended by themselves.
+    ended: HashMap<u32, bool>,
 }
 
 impl Held {
@@ -151,7 +151,7 @@ impl Watch {
         for child in children(std::process::id()).into_iter().filter(|c| *c != self.host) {
             let Some(pid) = Pid::from_raw(child.pid.cast_signed()) else { continue };
             if let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG) {
-                self.statuses.insert(child.pid, status.exit_status().unwrap_or(-1));
+                self.ended.insert(child.pid, ended_by_itself(status.exit_status()));
             }
         }
     }
@@ -196,9 +196,9 @@ impl Watch {
     }
 
     fn ended(self) -> Vec<Ended> {
-        let statuses = self.statuses;
+        let by_themselves = self.ended;
         let ended = self.held.into_iter().filter(|h| !h.process().alive()).map(|held| {
-            let mut clean = statuses.get(&held.pid) == Some(&0);
+            let mut clean = by_themselves.get(&held.pid).copied().unwrap_or(false);
             if clean && let Some(profile) = &held.profile {
                 clean = mark_closed(profile).is_ok();
             }
