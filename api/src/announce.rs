@@ -1,0 +1,16 @@
+//! What the log says, told to whoever listens now. Best effort: the reconciler finds what was missed.
+
+use contract::{Event, SessionId, TenantId};
+
+use crate::state::AppState;
+
+/// Tells readers of events that have been committed.
+pub async fn events(app: &AppState, tenant: TenantId, events: Vec<Event>) {
+    queue::events::publish(&app.redis, &app.pool, tenant, &events).await;
+}
+
+/// Wakes the hosts after a change of what is wanted.
+pub async fn wanted(app: &AppState, tenant: TenantId, session: SessionId, changed: Option<Event>) {
+    queue::wanted(&app.redis, session).await;
+    events(app, tenant, changed.into_iter().collect()).await;
+}
