@@ -34,7 +34,7 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
 
 async fn end_as(pool: &PgPool, job: &LaneJob, state: JobState, failure: &Failure, only_late: bool) -> Result<Vec<Event>> {
     let error = json!(failure);
-    let data = job_data(job, state, &Value::Null, &Value::Null, &error);
+    let data = job_data(job, job.attempt, state, &Value::Null, &Value::Null, &error);
     let columns = Columns::of(&[NewEvent { kind: EventType::JobUpdated, chat: job.chat, data }]);
     let rows = sqlx::query_as!(
         log::Row,

@@ -225,7 +225,7 @@ async fn receipt(pool: &PgPool, held: &Held, receipt: &Receipt) -> Result<Option
         events.extend(job.map(|job| NewEvent {
             kind: EventType::JobUpdated,
             chat: Some(chat),
-            data: job_data(&job, JobState::Succeeded, &evidence, &Value::Null, &Value::Null),
+            data: job_data(&job, job.attempt, JobState::Succeeded, &evidence, &Value::Null, &Value::Null),
         }));
     }
     let columns = Columns::of(&events);

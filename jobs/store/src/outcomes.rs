@@ -22,14 +22,14 @@ pub enum Recorded {
 }
 
 /// The body of a `job.updated` event.
-pub(crate) fn job_data(job: &LaneJob, state: JobState, evidence: &Value, result: &Value, error: &Value) -> Value {
+pub(crate) fn job_data(job: &LaneJob, attempts: i32, state: JobState, evidence: &Value, result: &Value, error: &Value) -> Value {
     json!({"job": {
         "id": job.id, "kind": job.kind, "state": state, "chat": job.chat, "message": job.message.map(|id| json!({"id": id})),
-        "reference": job.reference, "attempts": job.attempt, "evidence": evidence, "result": result, "error": error,
+        "reference": job.reference, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
     }})
 }
 
-/// Ends a running job under the ownership that started it. The message is announced here, where it had not been.
+/// Ends a running job under the ownership that started it; `job` as it was loaded before that start. The message is announced here, where it had not been.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats until it knows.
@@ -49,7 +49,7 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         Outcome::Unknown(_) => MessageStatus::Unknown,
     };
     let mut events =
-        vec![NewEvent { kind: EventType::JobUpdated, chat: job.chat, data: job_data(job, outcome.state(), &evidence, &result, &error) }];
+        vec![NewEvent { kind: EventType::JobUpdated, chat: job.chat, data: job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error) }];
     if let Some(data) = ack.and_then(|ack| own_message(job, ack)) {
         events.insert(0, NewEvent { kind: EventType::Message, chat: job.chat, data });
     }

@@ -180,3 +180,47 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linke
     }
     Ok(if load(pool, held).await?.is_some() { Linked::WrongAccount } else { Linked::Fenced })
 }
+
+/// Lets go of the profile: the account was unlinked, so the next start begins with an empty directory.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn forget_profile(pool: &PgPool, held: &Held) -> Result<()> {
+    sqlx::query!(
+        "update session set profile = null, profile_row_id = 0 where id = $1 and tenant = $4 and epoch = $2 and owner = $3",
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        held.tenant().uuid()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Announces that messages may be missing since the session was last connected: its profile could not be kept. `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn announce_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event>>> {
+    let columns = Columns::of(&[NewEvent { kind: EventType::SessionGap, chat: None, data: Value::Null }]);
+    let rows = sqlx::query_as!(
+        log::Row,
+        r#"with held as (select tenant, state_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                c as (
+                    update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.state_at)
+           insert into event (tenant, seq, day, id, type, at, session, data)
+           select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1,
+                  jsonb_build_object('gap', jsonb_build_object('from', c.state_at, 'to', c.at)) from c
+           returning id, seq, type as kind, at, session, chat, data"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        columns.ids[0],
+        columns.kinds[0],
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok((!rows.is_empty()).then(|| log::events(rows, held.tenant())))
+}
