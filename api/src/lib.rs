@@ -59,15 +59,15 @@ mod tests {
     use super::*;
 
     /// An application whose stores are not there: what is refused at the door never asks them.
-    fn state() -> AppState {
+    async fn state() -> AppState {
         let _ = rustls::crypto::ring::default_provider().install_default();
         auth::install();
         let tokens = auth::Tokens::read(&STANDARD.encode([7; 32]), "http://z.test".into(), false).unwrap();
         let pool = store::connect_lazy("postgres://nobody@127.0.0.1:1/none", 1).unwrap();
-        AppState::new(pool, queue::Redis::connect("redis://127.0.0.1:1").unwrap(), tokens, Timings::default())
+        AppState::new(pool, queue::Redis::connect("redis://127.0.0.1:1").await.unwrap(), tokens, Timings::default())
     }
     async fn send(request: Request<Body>) -> Response {
-        router(state()).oneshot(request).await.unwrap()
+        router(state().await).oneshot(request).await.unwrap()
     }
     async fn body(response: Response) -> Value {
         serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
@@ -155,7 +155,7 @@ mod tests {
                 }
             }),
         ))
-        .with_state(state());
+        .with_state(state().await);
         let response = app.oneshot(request("GET", "/boom")).await.unwrap();
         assert_eq!(response.status(), 500);
         let problem = body(response).await;

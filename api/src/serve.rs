@@ -32,7 +32,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         None => store::connect(url, config.database_pool).await,
     };
     let pool = pool.map_err(|why| format!("DATABASE_URL: {why}"))?;
-    let redis = queue::Redis::connect(config.redis_url.expose_secret()).map_err(|why| format!("REDIS_URL: {why}"))?;
+    let redis = queue::Redis::connect(config.redis_url.expose_secret()).await.map_err(|why| format!("REDIS_URL: {why}"))?;
     Ok(AppState::new(pool, redis, tokens, config.timings.clone()))
 }
 

@@ -278,7 +278,7 @@ async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<A
     let (tenant, id) = (job.tenant, job.id);
     let task = app.clone();
     let work = app.tasks.spawn(async move {
-        let why = match queue::accept_and_push(&task.pool, &task.redis, job, key).await {
+        let why = match queue::accept_and_push(&task.pool, &task.redis, &job, key.as_ref()).await {
             Ok(accepted) => return Ok(accepted),
             Err(why) => why,
         };
