@@ -1,0 +1,102 @@
+// Calls in. In one document a call is made once per call id: a repeat, after the host's connection was lost, joins the first.
+import { forms } from './messages';
+import { maybe, need, refuse, str, type Wpp } from './page';
+import { above, find, head, idPartOf } from './rows';
+import { qrText, streamState } from './stream';
+
+/** Promises kept for joining; the oldest are forgotten. */
+const MAX_MADE = 20_000;
+const MAX_MESSAGE = 300;
+
+type Call = (args: any) => unknown;
+type Answer = { ok: unknown } | { err: { code: string; message: string } };
+
+const myIds = (): string[] => {
+  const me = need('WAWebUserPrefsMeUser');
+  return [maybe(() => me.getMaybeMeLidUser()), maybe(() => me.getMaybeMePnUser())].map(str).filter((id) => id !== null);
+};
+
+async function resolveChat(wpp: Wpp, chat: string) {
+  const id: any = (await wpp.chat.find(chat)).id;
+  const group = id.isGroup();
+  const participant = group ? str(maybe(() => need('WAWebUserPrefsMeUser').getMaybeMeLidUser())) : null;
+  if (group && !participant) throw refuse('own_lid_unknown', 'a group key ends in our hidden id, which the page does not know yet');
+  return { chat: str(id), group, ...forms(id), participant, mine: myIds() };
+}
+
+/** A message of ours under any form of its key. An error is never taken for absence. */
+async function findMessage(wpp: Wpp, keys: string[], idPart: string) {
+  const shown = (m: any) => ({ id: str(m.id), ack: Number(m.ack ?? 0), type: str(m.type) ?? 'unknown' });
+  const store = wpp.whatsapp.MsgStore;
+  for (const key of keys) {
+    const known = store.get(key);
+    if (known) return shown(known);
+  }
+  const byPart = store.getModelsArray().find((m: any) => m.id?.fromMe && m.id.id === idPart);
+  return byPart ? shown(byPart) : find(keys, idPart);
+}
+
+async function sendText(wpp: Wpp, { chat, text, key, quoted }: { chat: string; text: string; key: string; quoted?: string | null }) {
+  if (await findMessage(wpp, [key], idPartOf(key))) throw refuse('duplicate_id', 'the page has a message of this id');
+  const sent = await wpp.chat.sendTextMessage(chat, text, {
+    messageId: key, waitForAck: false, linkPreview: false, markIsRead: false, detectMentioned: false, ...(quoted ? { quotedMsg: quoted } : {}),
+  });
+  return { id: str(sent.id), ack: Number(sent.ack ?? 0) };
+}
+
+async function contactExists(wpp: Wpp, phone: string) {
+  const found = await wpp.contact.queryExists(`${phone}@c.us`);
+  if (!found) return null;
+  const { lid, phone: known } = forms(found.wid);
+  return { wid: str(found.wid), lid: str(found.lid) ?? lid, phone: known };
+}
+
+async function listChats(wpp: Wpp, limit: number) {
+  const chats = (await wpp.chat.list({ ignoreGroupMetadata: true })) as any[];
+  return chats.slice(0, Math.min(Math.max(limit, 1), 5000)).map((c) => ({
+    id: str(c.id), name: str(c.name ?? c.formattedTitle)?.slice(0, 256) ?? null, ...forms(c.id), unread: Number(c.unreadCount ?? 0), t: c.t ? Number(c.t) : null,
+  }));
+}
+
+const table = (wpp: Wpp): Record<string, Call> => ({
+  state: () => streamState(wpp),
+  qr: () => qrText(wpp),
+  'qr.refresh': () => { need('WAWebLaunchSocketUtils').refreshQR(); },
+  pairingCode: ({ phone }) => wpp.conn.genLinkDeviceCodeForPhoneNumber(phone),
+  'chat.resolve': ({ chat }) => resolveChat(wpp, chat),
+  'message.find': ({ keys, id }) => findMessage(wpp, keys, id),
+  'send.text': (args) => sendText(wpp, args),
+  'chat.read': async ({ chat }) => { await wpp.chat.markIsRead(chat); },
+  'rows.head': () => head(),
+  'messages.above': ({ rowId, limit }) => above(wpp, rowId, limit),
+  'contact.exists': ({ phone }) => contactExists(wpp, phone),
+  // wa-js waits for an event that newer pages do not send; the page loads anew when it is done.
+  logout: () => { need('WAWebSocketModel').Socket.logout(); },
+  'chats.list': ({ limit }) => listChats(wpp, limit),
+});
+
+function described(e: any): { code: string; message: string } {
+  // The page inserts a row and does not replace it: its own word for a known id.
+  const name = String(e?.name ?? '');
+  const code = name.includes('DuplicateMessage') ? 'duplicate_id' : String(e?.code ?? (name || 'error'));
+  return { code, message: String(e?.message ?? e).slice(0, MAX_MESSAGE) };
+}
+
+export function caller(wpp: Wpp): (name: string, args: unknown, callId: string) => Promise<Answer> {
+  const calls = table(wpp);
+  const made = new Map<string, Promise<Answer>>();
+  const make = async (name: string, args: unknown): Promise<Answer> => {
+    try {
+      if (!Object.hasOwn(calls, name)) throw refuse('unknown_call', name);
+      return { ok: (await calls[name]!(args)) ?? null };
+    } catch (e) { return { err: described(e) }; }
+  };
+  return (name, args, callId) => {
+    const before = made.get(callId);
+    if (before) return before;
+    const answer = make(name, args);
+    made.set(callId, answer);
+    if (made.size > MAX_MADE) made.delete(made.keys().next().value!);
+    return answer;
+  };
+}

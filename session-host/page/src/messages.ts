@@ -1,0 +1,52 @@
+// Messages of the page as plain values of bounded size.
+import { maybe, need, str, type Msg } from './page';
+
+/** WhatsApp's own limit for a text is 65,536 characters. */
+const MAX_BODY = 65_536;
+const MAX_NAME = 256;
+
+/** Entries of a chat that nobody wrote. */
+const NOT_WRITTEN = new Set([
+  'notification', 'notification_template', 'e2e_notification', 'broadcast_notification', 'newsletter_notification', 'gp2', 'protocol', 'debug',
+]);
+
+/** Whether an entry is a message to tell of: written by somebody, and readable. */
+export const isWritten = (type: unknown): boolean => typeof type === 'string' && !NOT_WRITTEN.has(type);
+export const isCiphertext = (type: unknown): boolean => type === 'ciphertext';
+
+interface Forms { lid: string | null; phone: string | null }
+
+/** Both forms of a person's id, as far as the page knows them. Groups and the like have neither. */
+export function forms(wid: any): Forms {
+  if (!wid) return { lid: null, phone: null };
+  const { getCurrentLid, getPhoneNumber } = need('WAWebApiContact');
+  if (wid.server === 'lid') return { lid: str(wid), phone: str(maybe(() => getPhoneNumber(wid))) };
+  if (wid.server === 'c.us') return { lid: str(maybe(() => getCurrentLid(wid))), phone: str(wid) };
+  return { lid: null, phone: null };
+}
+
+const cut = (text: string, max: number): string => (text.length > max ? text.slice(0, max) : text);
+
+/** As the host reads it (`PageMessage`). `rowId` where the caller knows it. */
+export function message(m: Msg, rowId?: number) {
+  const key: any = m.id;
+  const chat = forms(key.remote);
+  const me = (): any => need('WAWebUserPrefsMeUser').getMaybeMePnUser();
+  const sender: any = key.fromMe ? maybe(me) : (key.participant ?? m.author ?? key.remote);
+  const senderForms = forms(sender);
+  const text = typeof m.body === 'string' && m.type === 'chat' ? m.body : typeof m.caption === 'string' ? m.caption : null;
+  return {
+    id: str(key), idPart: str(key.id), fromMe: !!key.fromMe, chat: str(key.remote), chatLid: chat.lid, chatPhone: chat.phone,
+    sender: str(sender), senderLid: senderForms.lid, senderPhone: senderForms.phone,
+    type: str(m.type) ?? 'unknown', subtype: str(m.subtype),
+    body: text === null ? null : cut(text, MAX_BODY), truncated: (text?.length ?? 0) > MAX_BODY,
+    t: Number(m.t ?? 0), ack: Number(m.ack ?? 0), isNew: !!m.isNewMsg,
+    notifyName: typeof m.notifyName === 'string' ? cut(m.notifyName, MAX_NAME) : null,
+    quoted: quotedKey(m), rowId: rowId ?? null,
+  };
+}
+
+/** The key of the quoted message, or at least its id part. */
+function quotedKey(m: Msg): string | null {
+  return maybe(() => str(m.quotedMsgId)) ?? str(m.quotedStanzaID);
+}

@@ -1,0 +1,95 @@
+// The page's stored messages: ids, times and acks are readable there, bodies only through the page's models.
+import { isCiphertext, isWritten, message } from './messages';
+import { refuse, str, type Msg, type Wpp } from './page';
+
+const DATABASE = 'model-storage';
+const STORE = 'message';
+const INDEX = 'rowId';
+/** How far back a look-up by id part goes. */
+const LOOK_BACK = 2000;
+/** One answer stays well below what the host takes. */
+const MAX_ANSWER = 8 * 1024 * 1024;
+
+export interface StoredRow { id: unknown; rowId: number; ack?: number; type?: string }
+
+/** A key as text, however the row spells it. */
+const keyOf = (row: StoredRow): string => {
+  const id: any = row.id;
+  return typeof id === 'string' ? id : String(id?._serialized ?? id?.$1 ?? id);
+};
+
+/** `true_<chat>_<id part>[_<participant>]` */
+export const idPartOf = (key: string): string => key.split('_')[2] ?? '';
+
+const settled = <T>(request: IDBRequest<T>): Promise<T> =>
+  new Promise((done, fail) => { request.onsuccess = () => done(request.result); request.onerror = () => fail(request.error); });
+
+/** Runs `work` on the store. Never creates the database: an empty one would be taken by the page for its own. */
+async function withStore<T>(none: T, work: (store: IDBObjectStore) => Promise<T>): Promise<T> {
+  if (!(await indexedDB.databases()).some((d) => d.name === DATABASE)) return none;
+  const database = await settled(indexedDB.open(DATABASE));
+  try {
+    if (!database.objectStoreNames.contains(STORE)) return none;
+    return await work(database.transaction(STORE, 'readonly').objectStore(STORE));
+  } finally { database.close(); }
+}
+
+/** The newest rows first, until `use` answers something. */
+async function newest<T>(store: IDBObjectStore, limit: number, use: (row: StoredRow) => T | undefined): Promise<T | undefined> {
+  const request = store.index(INDEX).openCursor(null, 'prev');
+  for (let seen = 0; seen < limit; seen++) {
+    const cursor = await settled(request);
+    if (!cursor) return undefined;
+    const found = use(cursor.value as StoredRow);
+    if (found !== undefined) return found;
+    cursor.continue();
+  }
+  return undefined;
+}
+
+/** The highest row number, 0 in an empty store. */
+export const head = (): Promise<number> => withStore(0, async (store) => (await newest(store, 1, (row) => row.rowId)) ?? 0);
+
+/** The stored row of one of our own messages: by its whole key in any given form, then by its id part among the newest. */
+export function find(keys: string[], idPart: string): Promise<{ id: string; ack: number; type: string } | null> {
+  const shown = (row: StoredRow) => ({ id: keyOf(row), ack: Number(row.ack ?? 0), type: str(row.type) ?? 'unknown' });
+  return withStore<{ id: string; ack: number; type: string } | null>(null, async (store) => {
+    for (const key of keys) {
+      const row = await settled(store.get(key));
+      if (row) return shown(row as StoredRow);
+    }
+    const own = (row: StoredRow): boolean => keyOf(row).startsWith('true_') && idPartOf(keyOf(row)) === idPart;
+    return (await newest(store, LOOK_BACK, (row) => (own(row) ? shown(row) : undefined))) ?? null;
+  });
+}
+
+async function model(wpp: Wpp, key: string): Promise<Msg | null> {
+  const known = wpp.whatsapp.MsgStore.get(key);
+  if (known) return known;
+  try { return await wpp.chat.getMessageById(key); } catch { return null; }
+}
+
+/** Messages above a row number, ascending, as the host reads them (`Rows`). */
+export async function above(wpp: Wpp, rowId: number, limit: number) {
+  if (!(limit >= 1 && limit <= 500)) throw refuse('bad_limit', 'limit is 1..500');
+  if (!(await indexedDB.databases()).some((d) => d.name === DATABASE)) return { rows: [], upTo: rowId, more: false };
+  const stored = (await wpp.indexdb.getMessagesFromRowId({ minRowId: rowId, limit: limit + 1 })) as StoredRow[];
+  const rows: unknown[] = [];
+  let upTo = rowId;
+  let size = 0;
+  let taken = 0;
+  for (const row of stored.slice(0, limit)) {
+    const id = keyOf(row);
+    const found = isWritten(row.type ?? 'unknown') ? await model(wpp, id) : undefined;
+    if (found !== undefined) {
+      const readable = found !== null && !isCiphertext(found.type);
+      const shown = readable ? message(found, row.rowId) : null;
+      if (!readable || isWritten(found.type)) rows.push({ rowId: row.rowId, id, message: shown });
+      size += JSON.stringify(shown).length;
+    }
+    upTo = row.rowId;
+    taken++;
+    if (size > MAX_ANSWER) break;
+  }
+  return { rows, upTo, more: taken < stored.length };
+}

@@ -1,0 +1,317 @@
+//! Handles to a running browser.
+use super::{
+    BrowserEnv, LaunchError, PageCall, PageEvent, ProfileDir,
+    calls::CallError,
+    cdp::CdpError,
+    chromium::{self, Fuse, Running},
+    driver::Driver,
+    keeper::{Fixed, Keeper, Reload},
+    page::{Link, SHORT, SITE, Settings},
+    process::{ProcessId, tree_pss},
+    shared::{Exit, Shared, View},
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    process::Child,
+    sync::{OnceCell, mpsc, oneshot, watch},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a first WebDriver session may take before we navigate without it.
+const DRIVER_WITHIN: Duration = Duration::from_secs(5);
+/// Between `SIGTERM` and `SIGKILL` of a browser that did not close when asked.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// Why no browser could be started. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program itself.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// It runs, but does not do as it is told.
+    #[error("the browser cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// How a browser was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// It ended by itself, its data whole; the directory is marked so.
+    pub clean: bool,
+}
+
+/// A running browser with our page in it. Clones are handles to the same one; when the last is dropped without [`Browser::close`], it is killed.
+#[derive(Clone)]
+pub struct Browser(Arc<Inner>);
+
+struct Inner {
+    env: Arc<BrowserEnv>,
+    profile: Arc<ProfileDir>,
+    process: ProcessId,
+    shared: Arc<Shared>,
+    driver: Driver,
+    orders: mpsc::Sender<Reload>,
+    exit: watch::Receiver<Option<Exit>>,
+    stop_driver: CancellationToken,
+    closed: OnceCell<Closed>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_driver.cancel();
+        self.process.kill_tree();
+    }
+}
+
+/// Starts a browser on this directory, attaches to it and begins the navigation. All that follows comes as events.
+pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mpsc::Sender<PageEvent>) -> Result<Browser, StartError> {
+    let Running { child, id, port, socket } = chromium::launch(env, profile).await?;
+    let mut fuse = Fuse(Some(id));
+    let tasks = TaskTracker::new();
+    let (exit_tx, exit) = watch::channel(None);
+    tasks.spawn(watch_exit(child, exit_tx));
+
+    let timings = env.config().timings.clone();
+    let settings = Settings { binding: binding_name()?, beat: timings.beat, ready_within: timings.ready_within };
+    let agent = chromium::user_agent_override(env.version(), env.major());
+    let (link, cdp_events) = Link::open(&socket, &settings, &agent, &tasks).await.map_err(|e| StartError::Setup(e.to_string()))?;
+    let stop_driver = CancellationToken::new();
+    let driver = Driver::keep(env.clone(), port, profile.path().to_owned(), &tasks, stop_driver.clone());
+    begin(&driver, &link).await?;
+
+    let shared = Arc::new(Shared::new(View { link: Some(link.clone()), ..View::default() }));
+    let (orders, orders_rx) = mpsc::channel(4);
+    let fixed =
+        Fixed { shared: shared.clone(), settings, timings, agent, socket, tasks: tasks.clone(), out: events, attach_again: driver.again() };
+    tasks.spawn(Keeper::new(fixed, link, cdp_events, orders_rx, exit.clone()).run());
+    fuse.0 = None;
+    let closed = OnceCell::new();
+    Ok(Browser(Arc::new(Inner {
+        env: env.clone(),
+        profile: profile.clone(),
+        process: id,
+        shared,
+        driver,
+        orders,
+        exit,
+        stop_driver,
+        closed,
+    })))
+}
+
+async fn watch_exit(mut child: Child, exit: watch::Sender<Option<Exit>>) {
+    let status = child.wait().await.ok().and_then(|s| s.code());
+    exit.send_replace(Some(Exit { status }));
+}
+
+fn binding_name() -> Result<String, StartError> {
+    let mut random = [0_u8; 9];
+    SystemRandom::new().fill(&mut random).map_err(|_| StartError::Setup("no randomness".into()))?;
+    Ok(format!("_{}", random.map(|b| format!("{b:02x}")).concat()))
+}
+
+/// The first navigation, by WebDriver. A site that cannot be reached is no error here: the keeper tries again.
+async fn begin(driver: &Driver, link: &Link) -> Result<(), StartError> {
+    if let Some(client) = driver.client(DRIVER_WITHIN).await {
+        match timeout(SHORT, client.goto(SITE)).await {
+            Ok(Ok(())) => return Ok(()),
+            other => tracing::warn!(?other, "WebDriver did not navigate"),
+        }
+    }
+    match link.navigate().await {
+        Ok(()) | Err(CdpError::Protocol { .. }) => Ok(()),
+        Err(error) => Err(StartError::Setup(error.to_string())),
+    }
+}
+
+impl Browser {
+    /// The browser's process.
+    pub fn pid(&self) -> u32 {
+        self.0.process.pid
+    }
+
+    /// Its start, in clock ticks since boot: with the number it names the process for good.
+    pub fn started_ticks(&self) -> u64 {
+        self.0.process.start
+    }
+
+    /// The number of the current document, 0 before the first. A call made in one number never reaches another.
+    pub fn document(&self) -> u64 {
+        self.0.shared.borrow().document
+    }
+
+    /// Whether calls are taken now.
+    pub fn is_ready(&self) -> bool {
+        let view = self.0.shared.borrow();
+        view.ready && !view.closing && view.api.is_some()
+    }
+
+    /// Asks the page. In one document a call is made once per `call_id`: a repeat joins the first. While a lost connection is being
+    /// replaced the call waits for it, within its deadline.
+    pub async fn call<C: PageCall>(&self, call: &C, call_id: &str, deadline: Duration) -> Result<C::Answer, CallError> {
+        let until = Instant::now() + deadline;
+        let mut view = self.0.shared.subscribe();
+        let (link, api, document) = match timeout_at(until, view.wait_for(|v| v.link.is_some() || v.closing)).await {
+            Ok(Ok(v)) => callable(&v),
+            _ => None,
+        }
+        .ok_or_else(|| self.not_ready())?;
+        let arguments = serde_json::to_value(call).map_err(|e| CallError::Malformed(e.to_string()))?;
+        let arguments = json!([{"value": C::NAME}, {"value": arguments}, {"value": call_id}]);
+        let left = until.duration_since(Instant::now());
+        let asked = link.on(&api, "function(n,a,c){return this.call(n,a,c)}", arguments, left);
+        let answer = tokio::select! {
+            biased;
+            answer = asked => match answer {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.failed(error).await),
+            },
+            // On a lost connection the call itself says so.
+            _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())) => return Err(CallError::DocumentGone),
+        };
+        read_answer::<C>(answer)
+    }
+
+    fn not_ready(&self) -> CallError {
+        if self.0.exit.borrow().is_some() { CallError::BrowserGone } else { CallError::NotReady }
+    }
+
+    async fn failed(&self, error: CdpError) -> CallError {
+        match error {
+            CdpError::Deadline(_) => CallError::Deadline,
+            CdpError::Crashed(_) => CallError::Crashed,
+            CdpError::Closed(_) | CdpError::Connect(_) => {
+                // The socket goes first, the process a moment later.
+                let gone = timeout(Duration::from_millis(500), self.0.exit.clone().wait_for(Option::is_some)).await.is_ok();
+                if gone { CallError::BrowserGone } else { CallError::LostSocket }
+            }
+            CdpError::Protocol { message, .. } if document_gone(&message) => CallError::DocumentGone,
+            CdpError::Protocol { message, .. } => CallError::Malformed(message),
+        }
+    }
+
+    /// Loads the page anew; answers when the navigation has begun. Pending calls end with [`CallError::DocumentGone`].
+    pub async fn reload(&self) -> Result<(), CallError> {
+        let (done, wait) = oneshot::channel();
+        self.0.orders.send(done).await.map_err(|_| CallError::BrowserGone)?;
+        wait.await.map_err(|_| CallError::BrowserGone)
+    }
+
+    /// A picture of the page, PNG, by WebDriver.
+    pub async fn screenshot(&self) -> Result<Vec<u8>, CallError> {
+        for _ in 0..2 {
+            let client = self.0.driver.client(SHORT).await.ok_or(CallError::NotReady)?;
+            match timeout(SHORT, client.screenshot()).await {
+                Ok(Ok(png)) => return Ok(png),
+                Ok(Err(error)) => tracing::warn!(%error, "no screenshot; attaching again"),
+                Err(_) => tracing::warn!("no screenshot in time; attaching again"),
+            }
+            self.0.driver.attach_again();
+        }
+        Err(CallError::Deadline)
+    }
+
+    /// Cuts the page's network, or gives it back.
+    pub async fn offline(&self, offline: bool) -> Result<(), CallError> {
+        let link = self.0.shared.borrow().link.clone().ok_or(CallError::LostSocket)?;
+        let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        for (method, params) in
+            [("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions), ("Network.disable", json!({}))]
+        {
+            if method == "Network.disable" && offline {
+                break; // the conditions hold only as long as the domain is enabled
+            }
+            if let Err(error) = link.command(method, params).await {
+                return Err(self.failed(error).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the browser costs: proportional set size of its whole process tree, in bytes.
+    pub async fn pss_bytes(&self) -> u64 {
+        let pid = self.pid();
+        tokio::task::spawn_blocking(move || tree_pss(pid)).await.unwrap_or(0)
+    }
+
+    /// Closes the browser: asked first, then `SIGTERM`, then `SIGKILL`. Later and concurrent callers get the same answer.
+    pub async fn close(&self) -> Closed {
+        *self.0.closed.get_or_init(|| self.close_once()).await
+    }
+
+    async fn close_once(&self) -> Closed {
+        self.0.shared.send_modify(|v| v.closing = true);
+        self.0.stop_driver.cancel();
+        let within = self.0.env.config().timings.close_within;
+        let link = self.0.shared.borrow().link.clone();
+        if let Some(link) = link {
+            let _ = link.cdp.call("Browser.close", json!({}), None, within).await;
+        }
+        let mut exit = self.exit_within(within).await;
+        if exit.is_none() && self.terminate() {
+            exit = self.exit_within(TERM_GRACE).await;
+        }
+        if exit.is_none() {
+            self.kill_now();
+            exit = self.exit_within(TERM_GRACE).await;
+        }
+        let mut clean = exit.is_some_and(Exit::clean);
+        if clean && let Err(error) = self.0.profile.mark_closed() {
+            tracing::error!(%error, "the clean close cannot be marked");
+            clean = false;
+        }
+        Closed { clean }
+    }
+
+    async fn exit_within(&self, within: Duration) -> Option<Exit> {
+        let mut exit = self.0.exit.clone();
+        let found = timeout(within, exit.wait_for(Option::is_some)).await;
+        found.ok()?.ok().and_then(|e| *e)
+    }
+
+    /// `SIGTERM`, unless the browser is closing already: then a second one would kill it while it writes. Says whether it was sent.
+    pub fn terminate(&self) -> bool {
+        self.0.process.catches_term() && self.0.process.signal(Signal::TERM)
+    }
+
+    /// `SIGKILL` for the whole tree. What it was writing may be lost.
+    pub fn kill_now(&self) {
+        self.0.process.kill_tree();
+    }
+}
+
+/// Where a call goes, if calls are taken.
+fn callable(view: &View) -> Option<(Link, String, u64)> {
+    let (link, api) = (view.link.clone()?, view.api.clone()?);
+    (view.ready && !view.closing).then_some((link, api, view.document))
+}
+
+/// V8's words for an object or context that went with its document.
+fn document_gone(message: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "context was destroyed",
+        "Cannot find context",
+        "Could not find object",
+        "Promise was collected",
+        "navigated or closed",
+        "Session with given id",
+    ];
+    WORDS.iter().any(|w| message.contains(w))
+}
+
+/// The page answers `{ok}` or `{err: {code, message}}`, and never throws.
+fn read_answer<C: PageCall>(mut answer: Value) -> Result<C::Answer, CallError> {
+    let mut value = answer["result"]["value"].take();
+    if let Some(error) = value.get("err") {
+        let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+        return Err(CallError::Page { code: text("code"), message: text("message") });
+    }
+    match value.get_mut("ok") {
+        Some(ok) => serde_json::from_value(ok.take()).map_err(|e| CallError::Malformed(e.to_string())),
+        None => Err(CallError::Malformed(answer["exceptionDetails"]["text"].as_str().unwrap_or("neither ok nor err").to_owned())),
+    }
+}

@@ -1,0 +1,46 @@
+//! Starting programs that must end with us.
+use std::{io, path::Path, process::Stdio, sync::mpsc};
+use tokio::{
+    process::{Child, Command},
+    runtime::Handle,
+    sync::oneshot,
+};
+
+const SETPRIV: &str = "/usr/bin/setpriv";
+
+type Order = (Command, oneshot::Sender<io::Result<Child>>);
+
+/// The parent-death signal fires when the *thread* that spawned ends (`prctl(2)`), so everything is spawned from one thread that
+/// lives as long as this value: dropping it asks every browser to close.
+#[derive(Debug, Clone)]
+pub(crate) struct Spawner(mpsc::Sender<Order>);
+
+impl Spawner {
+    /// Starts the thread. Must be called inside the runtime that will wait for the children.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (tx, orders) = mpsc::channel::<Order>();
+        let runtime = Handle::current();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            let _inside = runtime.enter();
+            while let Ok((mut command, reply)) = orders.recv() {
+                let _ = reply.send(command.spawn());
+            }
+        })?;
+        Ok(Self(tx))
+    }
+
+    pub(crate) async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send((command, tx)).map_err(|_| io::Error::other("the spawner has ended"))?;
+        rx.await.map_err(|_| io::Error::other("the spawner has ended"))?
+    }
+}
+
+/// `program` without our environment, without new privileges, and with `SIGTERM` when we die. `home` is its working directory too.
+pub(crate) fn confined(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(SETPRIV);
+    command.args(["--no-new-privs", "--pdeathsig", "TERM", "--"]).arg(program);
+    command.env_clear().env("HOME", home).env("TMPDIR", home).env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("TZ", "UTC");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(home);
+    command
+}
