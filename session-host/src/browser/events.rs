@@ -55,7 +55,7 @@ pub enum PageEvent {
     },
     /// The browser's process has ended. Nothing follows.
     Closed {
-        /// It ended by itself with status 0.
+        /// It ended by itself, its data whole.
         clean: bool,
         /// Its exit status, `None` when a signal ended it.
         status: Option<i32>,

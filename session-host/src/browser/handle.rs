@@ -104,8 +104,8 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
 }
 
 async fn watch_exit(mut child: Child, exit: watch::Sender<Option<Exit>>) {
-    let status = child.wait().await.ok().and_then(|s| s.code());
-    exit.send_replace(Some(Exit { status }));
+    let ended = child.wait().await.map_or(Exit::UNKNOWN, Exit::from);
+    exit.send_replace(Some(ended));
 }
 
 fn binding_name() -> Result<String, StartError> {
@@ -215,21 +215,29 @@ impl Browser {
         Err(CallError::Deadline)
     }
 
-    /// Cuts the page's network, or gives it back.
+    /// Cuts the page's network, or gives it back. Cutting ends the document too: refusing new connections leaves an open WebSocket
+    /// working (measured), and the page's own is one.
     pub async fn offline(&self, offline: bool) -> Result<(), CallError> {
         let link = self.0.shared.borrow().link.clone().ok_or(CallError::LostSocket)?;
         let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
-        for (method, params) in
-            [("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions), ("Network.disable", json!({}))]
-        {
-            if method == "Network.disable" && offline {
-                break; // the conditions hold only as long as the domain is enabled
-            }
-            if let Err(error) = link.command(method, params).await {
+        let steps: &[(&'static str, Value)] = &[("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions)];
+        let last = if offline { ("Page.navigate", json!({"url": "about:blank"})) } else { ("Network.disable", json!({})) };
+        for (method, params) in steps.iter().chain([&last]) {
+            if let Err(error) = link.command(method, params.clone()).await {
                 return Err(self.failed(error).await);
             }
         }
-        Ok(())
+        if offline {
+            self.0.shared.send_modify(View::forget);
+        }
+        if offline { Ok(()) } else { self.reload().await }
+    }
+
+    /// Ends the connection to the browser, as a fault of the network would; it is made anew, and the document stays.
+    pub fn hang_up(&self) {
+        if let Some(link) = &self.0.shared.borrow().link {
+            link.cdp.hang_up();
+        }
     }
 
     /// What the browser costs: proportional set size of its whole process tree, in bytes.
@@ -259,7 +267,7 @@ impl Browser {
             self.kill_now();
             exit = self.exit_within(TERM_GRACE).await;
         }
-        let mut clean = exit.is_some_and(Exit::clean);
+        let mut clean = exit.is_some_and(|e| e.clean);
         if clean && let Err(error) = self.0.profile.mark_closed() {
             tracing::error!(%error, "the clean close cannot be marked");
             clean = false;

@@ -124,7 +124,7 @@ impl Keeper {
             v.forget();
             v.link = None;
         });
-        self.emit(PageEvent::Closed { clean: exit.clean(), status: exit.status }).await;
+        self.emit(PageEvent::Closed { clean: exit.clean, status: exit.status }).await;
     }
 
     /// In this order: what the page said before its browser ended is still taken.
@@ -356,7 +356,7 @@ impl Keeper {
 
 async fn exited(exit: &mut watch::Receiver<Option<Exit>>) -> Exit {
     match exit.wait_for(Option::is_some).await {
-        Ok(found) => found.unwrap_or(Exit { status: None }),
-        Err(_) => Exit { status: None },
+        Ok(found) => found.unwrap_or(Exit::UNKNOWN),
+        Err(_) => Exit::UNKNOWN,
     }
 }

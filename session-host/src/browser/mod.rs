@@ -24,6 +24,7 @@ pub use events::{PageAck, PageEvent, PageMessage, StreamState};
 pub use handle::{Browser, Closed, StartError, start};
 pub(crate) use profile::mark_closed;
 pub use profile::{ProfileDir, ProfileError, end_leftovers, remove_profile};
+pub(crate) use shared::ended_by_itself;
 
 use spawn::Spawner;
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
