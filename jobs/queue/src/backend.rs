@@ -43,6 +43,12 @@ struct Ticket {
     done: Done,
 }
 
+impl Ticket {
+    fn end(mut self, done: Done) {
+        self.done = done;
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.hub.finished(self.session, self.lane, self.job, self.done);
@@ -98,12 +104,11 @@ where
     H: Fn(SessionId, Arc<LaneJob>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Done> + Send + 'static,
 {
-    let handle = move |mut entry: Entry| {
+    let handle = move |entry: Entry| {
         let handler = handler.clone();
+        let Entry { session, job, ticket } = entry;
         async move {
-            // A task of its own: a panic ends this attempt and not the worker.
-            let attempt = handler(entry.session, entry.job.clone());
-            entry.ticket.done = catch(attempt).await;
+            ticket.end(catch(handler(session, job)).await);
             Ok::<(), std::convert::Infallible>(())
         }
     };
@@ -112,6 +117,7 @@ where
     }
 }
 
+/// A panic ends this attempt and not the worker.
 async fn catch(attempt: impl Future<Output = Done> + Send + 'static) -> Done {
     use futures::FutureExt;
     match std::panic::AssertUnwindSafe(attempt).catch_unwind().await {
