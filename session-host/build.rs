@@ -1,6 +1,7 @@
 //! Hands the page's scripts to `include_str!`. Never runs npm: `make page` does.
 use std::{env, fs, path::Path};
 
+#[expect(clippy::disallowed_methods, reason = "this is how cargo tells a build script where it is")]
 fn main() {
     println!("cargo::rerun-if-changed=page/dist"); // a committed .gitkeep keeps the folder: a missing path would re-run this for ever
     let out = env::var("OUT_DIR").expect("set by cargo");

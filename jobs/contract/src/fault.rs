@@ -9,12 +9,24 @@ pub enum Verdict {
     Fail,
 }
 
-/// Announces that the process is at `name`, and waits for the test's word where there is one. `ids` are what the test matches on.
+/// Announces that the process is at a named place, and waits for the test's word where there is one: `fault_point!("host.after_start", "job"
+/// => job.id)`. The pairs are what a test matches on. Without the feature nothing of it is compiled, not even the name.
 #[cfg(not(feature = "fault-points"))]
-#[inline(always)]
-#[expect(clippy::unused_async, reason = "the same call in both builds")]
-pub async fn point(_name: &'static str, _ids: &[(&'static str, &dyn std::fmt::Display)]) -> Verdict {
-    Verdict::Go
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal $(, $key:literal => $value:expr)* $(,)?) => {{
+        $(let _ = &$value;)*
+        $crate::fault::Verdict::Go
+    }};
+}
+
+/// See the other build's docstring.
+#[cfg(feature = "fault-points")]
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal $(, $key:literal => $value:expr)* $(,)?) => {
+        $crate::fault::point($name, &[$(($key, &$value as &(dyn ::std::fmt::Display + Sync))),*]).await
+    };
 }
 
 #[cfg(feature = "fault-points")]
@@ -38,8 +50,8 @@ mod real {
         SOCKET.get_or_init(|| std::env::var("ZAGUAN_FAULTS").ok()).as_deref()
     }
 
-    /// See the other build's docstring.
-    pub async fn point(name: &'static str, ids: &[(&'static str, &dyn Display)]) -> Verdict {
+    /// What `fault_point!` calls.
+    pub async fn point(name: &'static str, ids: &[(&'static str, &(dyn Display + Sync))]) -> Verdict {
         let Some(path) = socket() else { return Verdict::Go };
         let Some(word) = ask(path, name, ids).await else { return Verdict::Go };
         match word.split_once(' ').unwrap_or((&word, "")) {
@@ -60,7 +72,7 @@ mod real {
         }
     }
 
-    async fn ask(path: &str, name: &str, ids: &[(&'static str, &dyn Display)]) -> Option<String> {
+    async fn ask(path: &str, name: &str, ids: &[(&'static str, &(dyn Display + Sync))]) -> Option<String> {
         let ids: BTreeMap<_, _> = ids.iter().map(|(k, v)| (*k, v.to_string())).collect();
         let mut stream = UnixStream::connect(path).await.ok()?;
         let line = serde_json::json!({"name": name, "ids": ids, "pid": std::process::id()});

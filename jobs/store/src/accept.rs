@@ -131,13 +131,17 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
     .await?;
     match (position, key) {
         (Some(position), _) => Ok(Accepted::New { position }),
-        (None, Some(key)) => replayed(pool, job.tenant, key).await,
+        (None, Some(key)) => replayed(pool, job.tenant, key).await?.ok_or_else(|| sqlx::Error::RowNotFound.into()),
         // Without a key only a missing counter row leaves nothing to insert.
         (None, None) => Err(sqlx::Error::RowNotFound.into()),
     }
 }
 
-async fn replayed(pool: &PgPool, tenant: TenantId, key: &IdempotencyKey) -> Result<Accepted> {
+/// What a key was used for before: [`Accepted::Replayed`], [`Accepted::KeyReused`], or `None`.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn replayed(pool: &PgPool, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Accepted>> {
     let row = sqlx::query!(
         "select job, body_hash from idempotency where tenant = $1 and principal = $2 and method = $3 and path = $4 and key = $5",
         tenant.uuid(),
@@ -146,9 +150,10 @@ async fn replayed(pool: &PgPool, tenant: TenantId, key: &IdempotencyKey) -> Resu
         key.path,
         key.key
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(if row.body_hash == key.body_hash { Accepted::Replayed { job: JobId::from_uuid(row.job) } } else { Accepted::KeyReused })
+    let same = |hash: Vec<u8>| hash == key.body_hash;
+    Ok(row.map(|r| if same(r.body_hash) { Accepted::Replayed { job: JobId::from_uuid(r.job) } } else { Accepted::KeyReused }))
 }
 
 /// Where a job waits: what a push needs. `None` where it was not accepted, has ended, or has not entered its lane.

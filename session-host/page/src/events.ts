@@ -63,7 +63,8 @@ function qr(wpp: Wpp, out: Channel): () => void {
   return () => void tell();
 }
 
-function connection(wpp: Wpp, out: Channel): () => void {
+/** `changed` runs after each change: a code that was scanned is none any more. */
+function connection(wpp: Wpp, out: Channel, changed: () => void): () => void {
   const socket: Emitter & { state: unknown } = need('WAWebSocketModel').Socket;
   let told = '';
   const tell = (): void => {
@@ -72,6 +73,7 @@ function connection(wpp: Wpp, out: Channel): () => void {
     if (text === told) return;
     told = text;
     out.emit('stream', state);
+    changed();
   };
   (need('WAWebStreamModel').Stream as Emitter).on('change:mode change:info change:needsUpdate', tell);
   socket.on('change:state', () => { out.emit('socket', str(socket.state) ?? ''); tell(); });
@@ -107,6 +109,6 @@ export function listen(wpp: Wpp, out: Channel): () => void {
   acks(wpp, out, store);
   endings(wpp, out);
   const tellQr = qr(wpp, out);
-  const tellStream = connection(wpp, out);
+  const tellStream = connection(wpp, out, tellQr);
   return () => { tellStream(); tellQr(); };
 }

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    process::Child,
+    process::{Child, ChildStdin},
     sync::{OnceCell, mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
@@ -69,11 +69,11 @@ impl Drop for Inner {
 
 /// Starts a browser on this directory, attaches to it and begins the navigation. All that follows comes as events.
 pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mpsc::Sender<PageEvent>) -> Result<Browser, StartError> {
-    let Running { child, id, port, socket } = chromium::launch(env, profile).await?;
+    let Running { child, pipe, id, port, socket } = chromium::launch(env, profile).await?;
     let mut fuse = Fuse(Some(id));
     let tasks = TaskTracker::new();
     let (exit_tx, exit) = watch::channel(None);
-    tasks.spawn(watch_exit(child, exit_tx));
+    tasks.spawn(watch_exit(child, pipe, exit_tx));
 
     let timings = env.config().timings.clone();
     let settings = Settings { binding: binding_name()?, beat: timings.beat, ready_within: timings.ready_within };
@@ -103,9 +103,11 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
     })))
 }
 
-async fn watch_exit(mut child: Child, exit: watch::Sender<Option<Exit>>) {
-    let status = child.wait().await.ok().and_then(|s| s.code());
-    exit.send_replace(Some(Exit { status }));
+/// Holds the pipe that the browser lives by, and collects the browser.
+async fn watch_exit(mut child: Child, pipe: ChildStdin, exit: watch::Sender<Option<Exit>>) {
+    let ended = child.wait().await.map_or(Exit::UNKNOWN, Exit::from);
+    drop(pipe);
+    exit.send_replace(Some(ended));
 }
 
 fn binding_name() -> Result<String, StartError> {
@@ -164,16 +166,19 @@ impl Browser {
         let arguments = json!([{"value": C::NAME}, {"value": arguments}, {"value": call_id}]);
         let left = until.duration_since(Instant::now());
         let asked = link.on(&api, "function(n,a,c){return this.call(n,a,c)}", arguments, left);
+        let gone = async {
+            let _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())).await;
+        };
         let answer = tokio::select! {
             biased;
-            answer = asked => match answer {
-                Ok(answer) => answer,
-                Err(error) => return Err(self.failed(error).await),
-            },
+            answer = asked => answer,
             // On a lost connection the call itself says so.
-            _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())) => return Err(CallError::DocumentGone),
+            () = gone => return Err(CallError::DocumentGone),
         };
-        read_answer::<C>(answer)
+        match answer {
+            Ok(answer) => read_answer::<C>(answer),
+            Err(error) => Err(self.failed(error).await),
+        }
     }
 
     fn not_ready(&self) -> CallError {
@@ -215,21 +220,29 @@ impl Browser {
         Err(CallError::Deadline)
     }
 
-    /// Cuts the page's network, or gives it back.
+    /// Cuts the page's network, or gives it back. Cutting ends the document too: refusing new connections leaves an open WebSocket
+    /// working (measured), and the page's own is one.
     pub async fn offline(&self, offline: bool) -> Result<(), CallError> {
         let link = self.0.shared.borrow().link.clone().ok_or(CallError::LostSocket)?;
         let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
-        for (method, params) in
-            [("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions), ("Network.disable", json!({}))]
-        {
-            if method == "Network.disable" && offline {
-                break; // the conditions hold only as long as the domain is enabled
-            }
-            if let Err(error) = link.command(method, params).await {
+        let steps: &[(&'static str, Value)] = &[("Network.enable", json!({})), ("Network.emulateNetworkConditions", conditions)];
+        let last = if offline { ("Page.navigate", json!({"url": "about:blank"})) } else { ("Network.disable", json!({})) };
+        for (method, params) in steps.iter().chain([&last]) {
+            if let Err(error) = link.command(method, params.clone()).await {
                 return Err(self.failed(error).await);
             }
         }
-        Ok(())
+        if offline {
+            self.0.shared.send_modify(View::forget);
+        }
+        if offline { Ok(()) } else { self.reload().await }
+    }
+
+    /// Ends the connection to the browser, as a fault of the network would; it is made anew, and the document stays.
+    pub fn hang_up(&self) {
+        if let Some(link) = &self.0.shared.borrow().link {
+            link.cdp.hang_up();
+        }
     }
 
     /// What the browser costs: proportional set size of its whole process tree, in bytes.
@@ -259,7 +272,7 @@ impl Browser {
             self.kill_now();
             exit = self.exit_within(TERM_GRACE).await;
         }
-        let mut clean = exit.is_some_and(Exit::clean);
+        let mut clean = exit.is_some_and(|e| e.clean);
         if clean && let Err(error) = self.0.profile.mark_closed() {
             tracing::error!(%error, "the clean close cannot be marked");
             clean = false;

@@ -24,6 +24,7 @@ pub use events::{PageAck, PageEvent, PageMessage, StreamState};
 pub use handle::{Browser, Closed, StartError, start};
 pub(crate) use profile::mark_closed;
 pub use profile::{ProfileDir, ProfileError, end_leftovers, remove_profile};
+pub(crate) use shared::ended_by_itself;
 
 use spawn::Spawner;
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
@@ -65,7 +66,7 @@ pub struct BrowserConfig {
     pub timings: BrowserTimings,
 }
 
-/// A configuration that was checked once, and the thread that all browsers are started from: they are asked to close when it is dropped.
+/// A configuration that was checked once, and the thread that all programs are started from.
 #[derive(Debug)]
 pub struct BrowserEnv {
     config: BrowserConfig,

@@ -212,3 +212,74 @@ pub async fn end_leftovers(data: &Path) -> io::Result<Vec<u32>> {
     end(&found).await;
     Ok(found.into_iter().map(|p| p.pid).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn data(name: &str) -> PathBuf {
+        let data = std::env::temp_dir().join(format!("zaguan-profile-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&data);
+        fs::create_dir_all(&data).unwrap();
+        data
+    }
+
+    /// Something whose command line names the directory, as a browser's does.
+    fn stand_in(profile: &Path, script: &str) -> (Child, ProcessId) {
+        let child =
+            Command::new("/bin/sh").args(["-c", script, "sh"]).arg(format!("--user-data-dir={}", profile.display())).spawn().unwrap();
+        let id = ProcessId::of(child.id()).unwrap();
+        (child, id)
+    }
+
+    #[tokio::test]
+    async fn a_directory_belongs_to_one_holder_until_it_is_dropped() {
+        let data = data("one");
+        let first = ProfileDir::open(&data, "prf_a").await.unwrap();
+        assert!(first.is_new() && !first.closed_cleanly());
+        let second = ProfileDir::open(&data, "prf_a").await;
+        assert!(matches!(second, Err(ProfileError::InUse { pid, .. }) if pid == std::process::id()));
+        assert!(matches!(remove_profile(&data, "prf_a"), Err(ProfileError::InUse { .. })));
+        first.mark_closed().unwrap();
+        drop(first);
+        let third = ProfileDir::open(&data, "prf_a").await.unwrap();
+        assert!(!third.is_new() && third.closed_cleanly());
+        third.prepare().unwrap();
+        drop(third);
+        assert!(!ProfileDir::open(&data, "prf_a").await.unwrap().closed_cleanly(), "a start that did not end cleanly leaves no mark");
+        remove_profile(&data, "prf_a").unwrap();
+        assert!(ProfileDir::open(&data, "prf_a").await.unwrap().is_new());
+        fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_id_cannot_name_a_place_outside() {
+        for id in ["", "..", "a/b", "../x", "a\0b", "ñ"] {
+            assert!(matches!(ProfileDir::open(Path::new("/nowhere"), id).await, Err(ProfileError::BadId(_))), "{id:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_starting_host_ends_what_a_dead_one_left_and_nothing_else() {
+        let data = data("left");
+        let held = ProfileDir::open(&data, "prf_held").await.unwrap();
+        let dead = ProfileDir::open(&data, "prf_dead").await.unwrap();
+        let reused = ProfileDir::open(&data, "prf_reused").await.unwrap();
+        let deaf = "trap '' TERM; while :; do sleep 0.01; done";
+        let (mut a, of_held) = stand_in(held.path(), deaf);
+        let (mut b, of_dead) = stand_in(dead.path(), deaf);
+        let (mut c, stranger) = stand_in(Path::new("/elsewhere"), deaf);
+        for (dir, process) in [(&held, of_held), (&dead, of_dead), (&reused, stranger)] {
+            dir.name_browser(process).unwrap();
+        }
+        drop((dead, reused));
+        assert_eq!(end_leftovers(&data).await.unwrap(), [of_dead.pid]);
+        assert!(of_held.alive() && stranger.alive() && !of_dead.alive());
+        for child in [&mut a, &mut b, &mut c] {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+        fs::remove_dir_all(&data).unwrap();
+    }
+}

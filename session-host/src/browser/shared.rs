@@ -1,5 +1,6 @@
 //! What the handles of a browser and its keeper both see.
 use super::page::Link;
+use std::process::ExitStatus;
 use tokio::sync::watch;
 
 /// How a browser's process ended.
@@ -7,12 +8,25 @@ use tokio::sync::watch;
 pub(crate) struct Exit {
     /// Its status, `None` when a signal ended it.
     pub(crate) status: Option<i32>,
+    /// It ended by itself.
+    pub(crate) clean: bool,
 }
 
 impl Exit {
-    pub(crate) fn clean(self) -> bool {
-        self.status == Some(0)
+    /// When nothing is known.
+    pub(crate) const UNKNOWN: Self = Self { status: None, clean: false };
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        Self { status: status.code(), clean: ended_by_itself(status.code()) }
     }
+}
+
+/// Told to end by `SIGTERM`, headless-shell closes in order and ends with status 143, Chromium with 0. A second `SIGTERM` meanwhile
+/// ends either by the signal itself, which is no status (run).
+pub(crate) fn ended_by_itself(code: Option<i32>) -> bool {
+    matches!(code, Some(0 | 143))
 }
 
 /// The page, as a call needs to know it.
