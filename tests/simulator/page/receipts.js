@@ -25,7 +25,7 @@
 
   wire.handlers.ack = ({ id, chat, ack, t, participant }) => {
     const from = createWid(chat);
-    if (ack < 2) return void raise(from, id, ack).catch(sim.report);
+    if (ack < 2) return sim.receive.inLine(() => raise(from, id, ack));
     const receipt = {
       ack,
       ackString: STRINGS[ack],
@@ -39,7 +39,7 @@
       ? ['WAWebHandleGroupChatReceipt', 'handleGroupSimpleReceipt']
       : ['WAWebHandleDirectChatReceipt', 'handleChatSimpleReceipt'];
     // Through the namespace, where wa-js has put its wrapper.
-    sim.call(module, name, receipt).catch(sim.report);
+    sim.receive.inLine(() => sim.call(module, name, receipt));
   };
 
   sim.define('WAWebHandleDirectChatReceipt', () => ({ handleChatSimpleReceipt: handle }));

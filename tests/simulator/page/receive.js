@@ -63,11 +63,12 @@
     wire.tell({ op: 'got', ids: [m.id] });
   }
 
-  // One after another: storing is asynchronous, and the order in which they came must stay.
+  // One after another, receipts too: storing is asynchronous, and the order in which they came must stay.
   let line = Promise.resolve();
-  wire.handlers.msg = ({ m }) => {
-    line = line.then(() => take(m)).catch(sim.report);
-  };
+  function inLine(work) {
+    line = line.then(work).catch(sim.report);
+  }
+  wire.handlers.msg = ({ m }) => inLine(() => take(m));
 
-  sim.receive = { attributes, store, kinds };
+  sim.receive = { attributes, store, kinds, inLine };
 })(window.__SIM);
