@@ -54,9 +54,9 @@
 
   /** The message that an incoming change is about; from the rows if it is not loaded. */
   async function target(m) {
-    const loaded = messages.findFirst((x) => x.id.id === m.target);
+    const loaded = sim.loaded(true, m.target) || sim.loaded(false, m.target);
     if (loaded) return loaded;
-    const stored = (await sim.database.rows()).find((row) => row.id.split('_')[2] === m.target);
+    const stored = (await sim.database.rowsOf(m.chat)).find((row) => row.id.split('_')[2] === m.target);
     return stored && rows.revive(stored);
   }
 

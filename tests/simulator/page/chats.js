@@ -72,6 +72,8 @@
     for (const row of await database.chats()) {
       const lastReceivedKey = row.lastReceivedKey && sim.MsgKey.fromString(row.lastReceivedKey);
       chats.add({ ...row, id: createWid(row.id), lastReceivedKey });
+      // The last message is loaded with its chat, the others when somebody asks.
+      if (row.lastReceivedKey) await sim.rows.load(row.lastReceivedKey);
     }
   }
 

@@ -1,7 +1,7 @@
 // Derived values of models. Facts: newer pages keep them in modules of functions, not on the models; wa-js puts them back on the
 // prototypes from here (its own sources).
 (function (sim) {
-  const { account, contacts, messages, createWid } = sim;
+  const { account, contacts, createWid } = sim;
   const read = (name) => (model) => model[name];
 
   sim.define('WAWebChatGetters', () => ({
@@ -75,7 +75,7 @@
   /** The quoted message: as the page has it, else made from what the reply carries. */
   function getQuotedMsgObj(m) {
     if (!m.quotedStanzaID) return null;
-    const known = messages.findFirst((x) => x.id.id === m.quotedStanzaID);
+    const known = sim.loaded(true, m.quotedStanzaID) || sim.loaded(false, m.quotedStanzaID);
     if (known || !m.quotedMsg) return known || null;
     const from = m.quotedParticipant || m.id.remote;
     const participant = m.id.remote.isGroup() ? createWid(String(from)) : undefined;

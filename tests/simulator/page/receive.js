@@ -6,7 +6,7 @@
 
   /** What a reply carries of the message that it quotes: `id` is the id part. */
   function quotation(id, remote) {
-    const quoted = messages.findFirst((x) => x.id.id === id);
+    const quoted = sim.loaded(true, id) || sim.loaded(false, id);
     const participant = quoted && (quoted.id.fromMe ? account.mePn() : quoted.author || quoted.from);
     return { quotedStanzaID: id, quotedParticipant: participant || remote, quotedMsg: quoted && { type: quoted.type, body: quoted.body } };
   }
