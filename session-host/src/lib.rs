@@ -1,3 +1,10 @@
 //! `zaguan-host`: owns sessions and drives their browsers.
+
 pub mod browser;
+pub mod config;
 pub mod guard;
+pub mod host;
+pub mod session;
+mod telemetry;
+
+pub use telemetry::start as start_telemetry;

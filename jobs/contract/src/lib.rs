@@ -1,1 +1,24 @@
-//! contract
+//! The vocabulary that every service shares. No I/O: nothing here opens a port, a file or a browser.
+//!
+//! (The one exception, [`fault`], exists only in builds made with the feature `fault-points`.)
+
+mod command;
+mod event;
+pub mod fault;
+mod id;
+mod jid;
+mod job;
+mod session_state;
+mod timings;
+mod wa_key;
+
+pub use command::{Command, CommandError, Lane, MarkRead, RetryClass, SendText};
+pub use event::{Event, EventType};
+pub use id::{
+    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
+};
+pub use jid::{BadJid, ChatKind, Jid, Server};
+pub use job::{Evidence, Failure, FailureCode, JobState, MessageStatus, Outcome};
+pub use session_state::{Reason, SessionState, Signal, UserAction};
+pub use timings::{BadTimings, Timings};
+pub use wa_key::{WaKey, wa_id_of};

@@ -171,16 +171,19 @@ impl Browser {
         let arguments = json!([{"value": C::NAME}, {"value": arguments}, {"value": call_id}]);
         let left = until.duration_since(Instant::now());
         let asked = link.on(&api, "function(n,a,c){return this.call(n,a,c)}", arguments, left);
+        let gone = async {
+            let _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())).await;
+        };
         let answer = tokio::select! {
             biased;
-            answer = asked => match answer {
-                Ok(answer) => answer,
-                Err(error) => return Err(self.failed(error).await),
-            },
+            answer = asked => answer,
             // On a lost connection the call itself says so.
-            _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())) => return Err(CallError::DocumentGone),
+            () = gone => return Err(CallError::DocumentGone),
         };
-        read_answer::<C>(answer)
+        match answer {
+            Ok(answer) => read_answer::<C>(answer),
+            Err(error) => Err(self.failed(error).await),
+        }
     }
 
     fn not_ready(&self) -> CallError {

@@ -1,0 +1,53 @@
+# Two commands do everything: `make run` and `make test`. Both install what is missing and leave nothing behind.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Test builds carry the named fault points; what `make run` and the images build does not.
+FAULTS := --features contract/fault-points
+HOSTS ?= 1
+
+.PHONY: help setup run stop test check lint fmt page sqlx openapi conformance
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+setup: ## what run and test need: Debian packages (with sudo when not root), tools as wheels
+	@.ci/setup
+
+run: setup page ## everything in the foreground on this machine, HOSTS=1; Ctrl-C or `make stop` ends it
+	cargo build --workspace --bins
+	@exec target/debug/zaguan-stack run --hosts $(HOSTS)
+
+stop: ## ends what `make run` started
+	@[ ! -d .run ] || target/debug/zaguan-stack stop
+
+test: setup ## all that CI checks, the tests last
+	@.ci/test
+
+check: setup page ## what CI does first: format, lints, walls, unused dependencies, spelling
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(FAULTS) -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	typos
+
+lint: setup page ## clippy only
+	cargo clippy --workspace --all-targets $(FAULTS)
+
+fmt: ## formats the Rust sources
+	cargo fmt --all
+
+page: setup ## the script that runs inside the page, from TypeScript
+	@.ci/page
+
+sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
+	@.ci/sqlx
+
+openapi: page ## rewrites api/openapi.json from the routes
+	cargo run --quiet --workspace --bin zaguan-api -- openapi > api/openapi.json.new
+	mv api/openapi.json.new api/openapi.json
+
+conformance: setup ## third-party clients against the simulator
+	@.ci/conformance

@@ -1,0 +1,94 @@
+//! Who calls.
+
+use axum::extract::FromRequestParts;
+use contract::{TenantId, UserId};
+use http::{header, request::Parts};
+use store::{
+    grants::Viewer,
+    users::{Rol, Standing},
+};
+use uuid::Uuid;
+
+use crate::{
+    problem::{Code, Problem},
+    state::AppState,
+};
+
+/// A user with a token that counts. Default deny: a handler without this extractor (or one made of it) serves nobody's data.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Who.
+    pub user: UserId,
+    /// As it is now, whatever the token says.
+    pub rol: Rol,
+    /// The login that the token came from.
+    pub login: Uuid,
+}
+
+impl Caller {
+    /// In whose eyes the store looks.
+    pub const fn viewer(&self) -> Viewer {
+        Viewer::new(self.tenant, self.user, self.rol)
+    }
+    /// # Errors
+    /// `role_forbidden` for everyone but an ADMIN.
+    pub fn admin(self) -> Result<Admin, Problem> {
+        match self.rol {
+            Rol::Admin => Ok(Admin(self)),
+            Rol::Empleado => Err(Problem::new(Code::RoleForbidden, "only an ADMIN may do this")),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(*caller);
+        }
+        let caller = authenticate(parts, app).await?;
+        tracing::Span::current().record("tenant", tracing::field::display(caller.tenant));
+        tracing::Span::current().record("user", tracing::field::display(caller.user));
+        // Other extractors of the same request find it there.
+        parts.extensions.insert(caller);
+        Ok(caller)
+    }
+}
+
+async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> {
+    let refused = || Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …");
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
+    let (scheme, token) = header.split_once(' ').ok_or_else(refused)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(refused());
+    }
+    let claims = app.tokens.check(token.trim()).map_err(|_| refused())?;
+    let (status, now) = app.standings.of(&app.pool, &claims).await?.ok_or_else(refused)?;
+    if claims.exp <= now.timestamp() {
+        return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
+    }
+    match status.standing {
+        Standing::TenantSuspended => {
+            return Err(Problem::new(Code::TenantSuspended, "the operator of this installation suspended the tenant"));
+        }
+        Standing::UserInactive => return Err(refused()),
+        Standing::Active => {}
+    }
+    if !status.login_live || claims.rol != status.rol.as_str() {
+        return Err(refused());
+    }
+    Ok(Caller { tenant: claims.tenant, user: claims.user, rol: status.rol, login: claims.sid })
+}
+
+/// A caller who is an ADMIN of its tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        Caller::from_request_parts(parts, app).await?.admin()
+    }
+}

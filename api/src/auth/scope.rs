@@ -1,0 +1,180 @@
+//! What the caller may touch. These types are made only here, after the check; ids in bodies go through the same functions as ids in paths.
+
+use axum::extract::FromRequestParts;
+use contract::{ChatId, Jid, SessionId};
+use http::request::Parts;
+use store::{
+    aliases,
+    chats::{self, Chat},
+    grants::Access,
+    sessions::{self, Session},
+    users::Rol,
+};
+
+use super::{Admin, Caller};
+use crate::{
+    extract::path_param,
+    problem::{Code, Problem},
+    state::AppState,
+};
+
+/// A session of the caller's tenant: the one of the path, or `default` where the route names none.
+#[derive(Debug, Clone)]
+pub struct OwnedSession {
+    /// Who asks.
+    pub caller: Caller,
+    /// The row as it was when the request came.
+    pub session: Session,
+}
+
+impl FromRequestParts<AppState> for OwnedSession {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let text = path_param(parts, app, "session").await?;
+        let session = named_session(app, &caller, text.as_deref()).await?;
+        tracing::Span::current().record("session", tracing::field::display(session.id));
+        Ok(Self { caller, session })
+    }
+}
+
+/// The same, for what only an ADMIN may do. Somebody else's session answers 404 before the role answers 403.
+#[derive(Debug, Clone)]
+pub struct AdminSession {
+    /// Who asks.
+    pub admin: Admin,
+    /// The row as it was when the request came.
+    pub session: Session,
+}
+
+impl FromRequestParts<AppState> for AdminSession {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let OwnedSession { caller, session } = OwnedSession::from_request_parts(parts, app).await?;
+        Ok(Self { admin: caller.admin()?, session })
+    }
+}
+
+/// The tenant's session of that id or name.
+///
+/// # Errors
+/// `invalid_id`, or `not_found`.
+pub async fn named_session(app: &AppState, caller: &Caller, text: Option<&str>) -> Result<Session, Problem> {
+    let named = match text {
+        None => sessions::Named::Default,
+        Some(text) if text.starts_with("ses_") => {
+            sessions::Named::Id(text.parse().map_err(|why: contract::BadId| bad_session(&why.to_string()))?)
+        }
+        Some(text) if is_session_name(text) => sessions::Named::Name(text.to_owned()),
+        Some(_) => return Err(bad_session("expected a session's id, or its name (1 to 40 of a-z, 0-9 and -)")),
+    };
+    sessions::fetch(&app.pool, caller.tenant, &named).await?.ok_or_else(Problem::not_found)
+}
+
+fn bad_session(why: &str) -> Problem {
+    Problem::new(Code::InvalidId, why.to_owned()).field("session")
+}
+
+/// The grammar of a session's name.
+pub(crate) fn is_session_name(text: &str) -> bool {
+    (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// A chat that the caller may read.
+#[derive(Debug, Clone)]
+pub struct VisibleChat {
+    /// Who asks.
+    pub caller: Caller,
+    /// Where.
+    pub session: Session,
+    /// Which.
+    pub chat: Chat,
+    /// How far back, and whether more than reading is allowed.
+    pub access: Access,
+}
+
+impl FromRequestParts<AppState> for VisibleChat {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let OwnedSession { caller, session } = OwnedSession::from_request_parts(parts, app).await?;
+        let text = path_param(parts, app, "chat").await?.unwrap_or_default();
+        let named = named_chat(&text, "chat")?;
+        let (chat, access) = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.ok_or_else(Problem::not_found)?;
+        Ok(Self { caller, session, chat, access })
+    }
+}
+
+/// A chat that the caller may write to. An ADMIN may write to any address; the chat is made if it is new.
+#[derive(Debug, Clone)]
+pub struct WritableChat {
+    /// Who asks.
+    pub caller: Caller,
+    /// Where.
+    pub session: Session,
+    /// Which.
+    pub id: ChatId,
+    /// Its address as known now.
+    pub to: Jid,
+}
+
+impl FromRequestParts<AppState> for WritableChat {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let owned = OwnedSession::from_request_parts(parts, app).await?;
+        let text = path_param(parts, app, "chat").await?.unwrap_or_default();
+        Self::named(app, owned, &text, "chat").await
+    }
+}
+
+impl WritableChat {
+    /// The check itself, for an id in a body too: `field` is where it came from.
+    ///
+    /// # Errors
+    /// `invalid_id`; `not_found` where the caller does not see the chat; `role_forbidden` where it may only read it.
+    pub async fn named(app: &AppState, owned: OwnedSession, text: &str, field: &'static str) -> Result<Self, Problem> {
+        let OwnedSession { caller, session } = owned;
+        let named = named_chat(text, field)?;
+        let seen = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?;
+        let (id, to) = match (seen, named, caller.rol) {
+            (Some((_, Access { write: false, .. })), _, _) => {
+                return Err(Problem::new(Code::RoleForbidden, "the grant allows reading only"));
+            }
+            (Some((chat, _)), _, _) => {
+                let to = chat.wa_id.parse().map_err(|_| Problem::new(Code::Unsupported, "this kind of chat cannot be written to"))?;
+                (chat.id, to)
+            }
+            (None, chats::Named::Address(to), Rol::Admin) => {
+                let names = std::slice::from_ref(&to);
+                (aliases::resolve(&app.pool, caller.tenant, session.id, session.account(), names, None).await?, to)
+            }
+            (None, chats::Named::Address(_), Rol::Empleado) | (None, chats::Named::Id(_), Rol::Admin | Rol::Empleado) => {
+                return Err(Problem::not_found());
+            }
+        };
+        Ok(Self { caller, session, id, to })
+    }
+}
+
+/// Reads `cht_…`, a phone number, or any address.
+///
+/// # Errors
+/// `invalid_id`.
+pub fn named_chat(text: &str, field: &'static str) -> Result<chats::Named, Problem> {
+    let bad = |why: String| Problem::new(Code::InvalidId, why).field(field);
+    if text.starts_with("cht_") {
+        text.parse().map(chats::Named::Id).map_err(|why: contract::BadId| bad(why.to_string()))
+    } else {
+        text.parse().map(chats::Named::Address).map_err(|why: contract::BadJid| bad(why.to_string()))
+    }
+}
+
+/// The session of an id or name in a query, as an id.
+///
+/// # Errors
+/// `invalid_id`, or `not_found`.
+pub async fn session_filter(app: &AppState, caller: &Caller, text: Option<&str>) -> Result<Option<SessionId>, Problem> {
+    match text {
+        None => Ok(None),
+        Some(text) => named_session(app, caller, Some(text)).await.map(|s| Some(s.id)),
+    }
+}

@@ -1,0 +1,134 @@
+//! The OpenAPI document: written by the handlers' annotations, completed here.
+
+use contract::string_schema;
+use utoipa::openapi::{
+    ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
+    path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::ProblemBody;
+
+/// Where the session routes are mounted with a session named.
+pub const NAMED: &str = "/api/sessions/{session}";
+
+/// The document before the routes.
+pub fn base() -> OpenApi {
+    let mut info = Info::new("Zaguan", env!("CARGO_PKG_VERSION"));
+    info.description =
+        Some("A WhatsApp gateway for several tenants. Lists are {items, next}; every failure is a problem with a stable code.".into());
+    info.license = Some(License::new("Apache-2.0"));
+    OpenApiBuilder::new().info(info).build()
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// Completes what the annotations cannot say: the session routes are mounted twice, so the path parameter has to be declared and each
+/// `operationId` made unique; every operation may answer a problem; those with roles want a token.
+pub fn complete(doc: &mut OpenApi) {
+    let components = doc.components.get_or_insert_default();
+    components.schemas.insert("Problem".into(), ProblemBody::schema());
+    let mut nested = Vec::new();
+    ProblemBody::schemas(&mut nested);
+    components.schemas.extend(nested);
+    components.security_schemes.insert(
+        "accessToken".into(),
+        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build()).into(),
+    );
+    for (path, item) in &mut doc.paths.paths {
+        let named = path.strip_prefix(NAMED).is_some_and(|rest| rest.starts_with('/'));
+        for operation in operations(item) {
+            if named {
+                name_the_session(operation);
+            }
+            add_problem(operation);
+            require_token(operation);
+        }
+    }
+}
+
+fn name_the_session(operation: &mut Operation) {
+    let session = ParameterBuilder::new()
+        .name("session")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The session's id or name."))
+        .schema(Some(string_schema("^(ses_[0-9a-hjkmnp-tv-z]{26}|[a-z0-9-]{1,40})$")))
+        .build();
+    operation.parameters.get_or_insert_default().insert(0, session.into());
+    operation.operation_id = operation.operation_id.take().map(|id| {
+        let (first, rest) = id.split_at(1.min(id.len()));
+        format!("session{}{rest}", first.to_uppercase())
+    });
+}
+
+fn add_problem(operation: &mut Operation) {
+    let content = ContentBuilder::new().schema(Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name("Problem")))).build();
+    let response = ResponseBuilder::new().description("A problem; `code` says which.").content("application/problem+json", content).build();
+    operation.responses.responses.insert("default".into(), response.into());
+}
+
+fn require_token(operation: &mut Operation) {
+    let roles = operation.extensions.as_ref().and_then(|e| e.get("x-roles")).and_then(|r| r.as_array());
+    if roles.is_some_and(|r| !r.is_empty()) {
+        operation.security = Some(vec![utoipa::openapi::SecurityRequirement::new("accessToken", Vec::<String>::new())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::{Value, json};
+
+    fn document() -> Value {
+        serde_json::to_value(crate::document()).unwrap()
+    }
+    fn operations(doc: &Value) -> Vec<(String, &Value)> {
+        let paths = doc["paths"].as_object().unwrap();
+        let methods = paths.iter().flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(m, o)| (format!("{m} {path}"), o)));
+        methods.collect()
+    }
+
+    #[test]
+    fn every_operation_says_who_may_call_it() {
+        let doc = document();
+        for (name, operation) in operations(&doc) {
+            let roles = operation["x-roles"].as_array().unwrap_or_else(|| panic!("{name} has no x-roles"));
+            assert!(roles.iter().all(|r| r == "ADMIN" || r == "EMPLEADO"), "{name}");
+            assert!(operation["x-scope"].is_string(), "{name} has no x-scope");
+            assert!(["none", "read", "write"].map(Value::from).contains(&operation["x-chat"]), "{name} has no x-chat");
+            assert_eq!(roles.is_empty(), operation["security"].is_null(), "{name}: roles without a token, or a token for nobody");
+        }
+    }
+
+    #[test]
+    fn every_operation_id_is_unique_and_every_path_parameter_declared() {
+        let doc = document();
+        let mut ids = HashSet::new();
+        for (name, operation) in operations(&doc) {
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name}");
+            let declared: HashSet<_> = operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "path").collect();
+            assert_eq!(declared.len(), name.matches('{').count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let doc = document();
+        let text = doc.to_string();
+        for target in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(doc.pointer(target).is_some(), "{target}");
+        }
+        assert_eq!(doc["openapi"], json!("3.1.0"));
+    }
+
+    #[test]
+    fn the_committed_document_is_the_one_that_is_served() {
+        let committed: Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
+        assert!(committed == document(), "api/openapi.json is out of date: write it with `zaguan-api openapi`");
+    }
+}

@@ -1,0 +1,98 @@
+//! Chats, from the read model.
+
+use axum::{Json, extract::State, response::Response};
+use contract::{ChatId, SessionId};
+use serde::{Deserialize, Serialize};
+use store::{
+    chats::{self, Chat},
+    cursor::Cursor,
+    snapshot::Snapshot,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Page, cursor};
+use crate::{
+    auth::{OwnedSession, VisibleChat},
+    extract::{Limit, Params},
+    problem::Problem,
+    state::AppState,
+    timestamp::Timestamp,
+};
+
+/// Under a session.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
+}
+
+/// A chat.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Chat)]
+struct ChatView {
+    /// Opaque and lasting, whatever WhatsApp calls the chat today.
+    id: ChatId,
+    session: SessionId,
+    /// `private`, `group`, `channel`, `broadcast`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// As WhatsApp Web writes it.
+    wa_id: String,
+    lid: Option<String>,
+    /// Digits.
+    phone: Option<String>,
+    name: Option<String>,
+    unread: i32,
+    archived: bool,
+    last_message_at: Option<Timestamp>,
+}
+
+impl From<Chat> for ChatView {
+    fn from(c: Chat) -> Self {
+        Self {
+            id: c.id,
+            session: c.session,
+            kind: c.kind,
+            wa_id: c.wa_id,
+            lid: c.lid,
+            phone: c.phone,
+            name: c.name,
+            unread: c.unread,
+            archived: c.archived,
+            last_message_at: c.last_message_at.map(Timestamp),
+        }
+    }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct List {
+    /// 1 to 200, 50 where nothing is said.
+    #[serde(default)]
+    #[param(value_type = Option<u32>)]
+    limit: Limit,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Chats with messages, the latest first.
+#[utoipa::path(get, path = "/chats", operation_id = "listChats", tag = "chats", params(List), responses((status = 200, body = Page<ChatView>)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("chats:read")), ("x-chat" = json!("read"))))]
+async fn list(State(app): State<AppState>, owned: OwnedSession, params: Params<List>) -> Result<Response, Problem> {
+    let List { limit, cursor } = params.0;
+    let before = cursor::read(cursor.as_deref(), "cursor")?;
+    let mut snapshot = Snapshot::open(&app.pool, owned.caller.tenant).await?;
+    let rows = chats::list(&mut snapshot, owned.caller.viewer(), &owned.session, before, limit.get() + 1).await?;
+    // Only chats with a message are listed, so there is a time.
+    let last = |c: &Chat| cursor::write(Cursor { at: c.last_message_at.unwrap_or_default(), id: c.id.uuid() });
+    Ok(Page::of(&snapshot, rows, limit.get(), last, ChatView::from))
+}
+
+/// One chat.
+#[utoipa::path(get, path = "/chats/{chat}", operation_id = "getChat", tag = "chats",
+    params(("chat" = String, Path, description = "A chat's id, a phone number, or any address.")),
+    responses((status = 200, body = ChatView)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("chats:read")), ("x-chat" = json!("read"))))]
+async fn one(chat: VisibleChat) -> Json<ChatView> {
+    Json(chat.chat.into())
+}

@@ -1,0 +1,245 @@
+//! Jobs: what has been accepted, and what became of it.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use contract::{ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobState, MessageId, MessageStatus, SessionId, UserId};
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{
+    jobs::{self, Cancel, Filter, Job},
+    snapshot::Snapshot,
+    users::Rol,
+};
+use tokio::time::Instant;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Page;
+use crate::{
+    auth::{Caller, session_filter},
+    extract::{Limit, Params, PathId, Prefer},
+    problem::{Code, Problem},
+    state::AppState,
+    timestamp::Timestamp,
+};
+
+/// Under `/api`.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one)).routes(routes!(cancel))
+}
+
+/// A job.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Job)]
+pub struct JobView {
+    id: JobId,
+    /// What it does: `sendText`, `markRead`, …
+    kind: String,
+    state: JobState,
+    /// What an unfinished job waits for.
+    waiting_for: Option<WaitingFor>,
+    session: SessionId,
+    chat: Option<ChatId>,
+    /// The message it sends.
+    message: Option<JobMessage>,
+    /// The caller's own reference.
+    reference: Option<String>,
+    created_by: UserId,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// Until when it may start.
+    expires_at: Timestamp,
+    /// How often it was started.
+    attempts: i32,
+    /// What the command answered, by `kind`.
+    result: Option<Value>,
+    /// What proves success.
+    #[schema(value_type = Option<Evidence>)]
+    evidence: Option<Value>,
+    /// Why it did not succeed.
+    #[schema(value_type = Option<Failure>)]
+    error: Option<Value>,
+}
+
+/// What an unfinished job waits for.
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum WaitingFor {
+    /// The session to work.
+    Session,
+    /// Its turn in the session's order.
+    Turn,
+    /// WhatsApp's answer.
+    Outcome,
+}
+
+/// A job's message, in short.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct JobMessage {
+    id: MessageId,
+    /// WhatsApp's id part.
+    wa_id: String,
+    status: MessageStatus,
+    /// WhatsApp's ack, -1 to 4.
+    ack: Option<i16>,
+}
+
+impl From<Job> for JobView {
+    fn from(j: Job) -> Self {
+        let waiting_for = match j.state {
+            JobState::Queued if !j.session_working => Some(WaitingFor::Session),
+            JobState::Queued => Some(WaitingFor::Turn),
+            JobState::Running => Some(WaitingFor::Outcome),
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown => None,
+        };
+        Self {
+            id: j.id,
+            kind: j.kind,
+            state: j.state,
+            waiting_for,
+            session: j.session,
+            chat: j.chat,
+            message: j.message.map(|m| JobMessage { id: m.id, wa_id: m.wa_id, status: m.status, ack: m.ack }),
+            reference: j.reference,
+            created_by: j.created_by,
+            created_at: j.created_at.into(),
+            started_at: j.started_at.map(Timestamp),
+            finished_at: j.finished_at.map(Timestamp),
+            expires_at: j.expires_at.into(),
+            attempts: j.attempts,
+            result: j.result,
+            evidence: j.evidence,
+            error: j.error,
+        }
+    }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct List {
+    /// 1 to 200, 50 where nothing is said.
+    #[serde(default)]
+    #[param(value_type = Option<u32>)]
+    limit: Limit,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<JobId>,
+    /// Jobs of this session (id or name) only.
+    session: Option<String>,
+    /// Jobs in this state only.
+    state: Option<JobState>,
+    /// Jobs of this chat only.
+    #[param(value_type = Option<String>)]
+    chat: Option<ChatId>,
+}
+
+/// The jobs that the caller may see, newest first.
+#[utoipa::path(get, path = "/jobs", operation_id = "listJobs", tag = "jobs", params(List), responses((status = 200, body = Page<JobView>)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
+async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>) -> Result<Response, Problem> {
+    let List { limit, cursor, session, state, chat } = params.0;
+    let session = session_filter(&app, &caller, session.as_deref()).await?;
+    let mut snapshot = Snapshot::open(&app.pool, caller.tenant).await?;
+    let filter = Filter { session, state, chat, before: cursor };
+    let rows = jobs::list(&mut snapshot, caller.viewer(), &filter, limit.get() + 1).await?;
+    Ok(Page::of(&snapshot, rows, limit.get(), |j| j.id.to_string(), JobView::from))
+}
+
+/// One job. With `Prefer: wait=N` the answer is held until the job ends; it is 200 either way.
+#[utoipa::path(get, path = "/jobs/{id}", operation_id = "getJob", tag = "jobs",
+    params(("id" = JobId, Path), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
+    responses((status = 200, body = JobView)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
+async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Json<JobView>, Problem> {
+    let job = finished(&app, &caller, id.0, prefer.0.get()).await?;
+    job.map(|j| Json(j.into())).ok_or_else(Problem::not_found)
+}
+
+/// Withdraws a job that has not been started. An EMPLEADO withdraws its own.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", operation_id = "cancelJob", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("read"))))]
+async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) -> Result<Json<JobView>, Problem> {
+    let job = jobs::fetch(&app.pool, caller.viewer(), id.0).await?.ok_or_else(Problem::not_found)?;
+    if caller.rol == Rol::Empleado && job.created_by != caller.user {
+        return Err(Problem::new(Code::RoleForbidden, "only an ADMIN may withdraw a colleague's job"));
+    }
+    match jobs::cancel(&app.pool, &job).await? {
+        Cancel::Cancelled(events) => crate::announce::events(&app, caller.tenant, events).await,
+        Cancel::Running => return Err(Problem::new(Code::JobRunning, "it has been started: it can no longer be withdrawn")),
+        Cancel::Finished => return Err(Problem::new(Code::JobFinished, "it has ended")),
+        Cancel::NotFound => return Err(Problem::not_found()),
+    }
+    let job = jobs::fetch(&app.pool, caller.viewer(), id.0).await?.ok_or_else(Problem::not_found)?;
+    Ok(Json(job.into()))
+}
+
+/// The job, once it has ended or the time is up. `None`: the caller does not see it (any more).
+pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duration>) -> Result<Option<Job>, Problem> {
+    let Some(wait) = wait else { return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?) };
+    let deadline = Instant::now() + wait;
+    // Subscribe first, then read: what ends in between is in the stream.
+    let mut log = app.readers.follow(caller.tenant).await?;
+    loop {
+        let job = jobs::fetch(&app.pool, caller.viewer(), id).await?;
+        if job.as_ref().is_none_or(|j| j.state.is_final()) {
+            return Ok(job);
+        }
+        let ended = async {
+            loop {
+                let event = log.next().await;
+                if event.kind == EventType::JobUpdated && event.data["job"]["id"] == json!(id) {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(job),
+            () = app.stopping.cancelled() => return Ok(job),
+        }
+    }
+}
+
+/// The answer to a request that made a job: 202, or what became of it where the caller waited for that.
+pub fn accepted(job: Job, waited: bool, replayed: bool) -> Response {
+    let location = format!("/api/jobs/{}", job.id);
+    let mut response = match (waited, job.state) {
+        (true, JobState::Succeeded) => (StatusCode::OK, Json(JobView::from(job))).into_response(),
+        (true, JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) => not_succeeded(job).into_response(),
+        (_, JobState::Queued | JobState::Running) | (false, _) => (StatusCode::ACCEPTED, Json(JobView::from(job))).into_response(),
+    };
+    let headers = response.headers_mut();
+    if let Ok(location) = location.parse() {
+        headers.insert(header::LOCATION, location);
+    }
+    if replayed {
+        headers.insert("idempotency-replayed", http::HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn not_succeeded(job: Job) -> Problem {
+    let error: Option<Failure> = job.error.clone().and_then(|e| serde_json::from_value(e).ok());
+    let code = error.as_ref().map_or(
+        match job.state {
+            JobState::Expired => FailureCode::JobExpired,
+            JobState::Cancelled => FailureCode::JobCancelled,
+            JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Failed | JobState::Unknown => {
+                FailureCode::OutcomeUnknown
+            }
+        },
+        |e| e.code,
+    );
+    let detail = error.map_or_else(|| "see the job".to_owned(), |e| e.detail);
+    Problem::new(Code::Job(code), detail).with("job", json!(JobView::from(job)))
+}

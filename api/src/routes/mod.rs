@@ -1,0 +1,84 @@
+//! A file a resource: what goes in and out, the handlers, and their routes.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
+use serde::Serialize;
+use store::snapshot::Snapshot;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::state::AppState;
+
+mod auth;
+mod chats;
+mod events;
+mod jobs;
+mod messages;
+mod ops;
+mod qr;
+mod send;
+mod sessions;
+
+/// The tenant's last event at the moment of a list: subscribe after it.
+const SEQ: HeaderName = HeaderName::from_static("zaguan-seq");
+
+/// Control of one session: `/api/sessions/{session}/…`, and `/api/whatsapp/…` for the tenant's default session.
+fn control() -> OpenApiRouter<AppState> {
+    sessions::control().merge(qr::router())
+}
+
+/// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.
+fn content() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(send::router()).merge(chats::router()).merge(messages::router())
+}
+
+/// Everything, with the paths it has outside.
+pub fn all() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(crate::openapi::base())
+        .merge(ops::router())
+        .nest("/api", auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(content()))
+        .nest("/api/whatsapp", control().merge(sessions::init()))
+        .nest(crate::openapi::NAMED, control().merge(content()))
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Page<T> {
+    /// The items.
+    items: Vec<T>,
+    /// The cursor of the next page; null at the end.
+    next: Option<String>,
+    /// When this was read.
+    as_of: crate::timestamp::Timestamp,
+}
+
+impl<T: Serialize> Page<T> {
+    /// A page of `rows`, of which one more than `limit` was asked for. `cursor` names the last item shown.
+    fn of<R>(snapshot: &Snapshot, mut rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Response {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(cursor);
+        let page = Self { items: rows.into_iter().map(view).collect(), next, as_of: snapshot.as_of.into() };
+        let mut response = axum::Json(page).into_response();
+        response.headers_mut().insert(SEQ, HeaderValue::from(snapshot.seq));
+        response
+    }
+}
+
+/// Cursors of lists by time, as callers carry them.
+mod cursor {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use store::cursor::Cursor;
+
+    use crate::problem::{Code, Problem};
+
+    pub fn write(cursor: Cursor) -> String {
+        URL_SAFE_NO_PAD.encode(cursor.to_bytes())
+    }
+    pub fn read(text: Option<&str>, field: &'static str) -> Result<Option<Cursor>, Problem> {
+        let Some(text) = text else { return Ok(None) };
+        let cursor = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| Cursor::from_bytes(&b));
+        cursor.map(Some).ok_or_else(|| Problem::new(Code::InvalidParameter, "expected `next` of the page before").field(field))
+    }
+}

@@ -1,0 +1,326 @@
+//! Sending: a request becomes a typed command and a job.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{OriginalUri, State},
+    response::Response,
+};
+use contract::{Command, JobId, MarkRead, MessageId, SendText};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::{
+    accept::{Accepted, IdempotencyKey as StoredKey, NewJob, NewMessage},
+    jobs,
+    sessions::Session,
+};
+use tokio::time::Instant;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::jobs::{JobView, accepted, finished};
+use crate::{
+    auth::{OwnedSession, WritableChat},
+    extract::{Body, IdempotencyKey, OptionalBody, Prefer},
+    problem::{Code, Problem},
+    state::AppState,
+};
+
+/// The longest text WhatsApp takes, in characters.
+const LONGEST_TEXT: usize = 65_536;
+const LONGEST_REFERENCE: usize = 128;
+/// How far the position of a session's next job may be ahead of its first unfinished one.
+const FULL_LANE: i64 = 10_000;
+/// After an unclear COMMIT: how long the job is looked for, and how often.
+const UNCLEAR_FOR: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Under a session.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(send_to_chat)).routes(routes!(send)).routes(routes!(mark_read))
+}
+
+/// What a caller sends.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewText {
+    #[serde(rename = "type")]
+    kind: Kind,
+    /// 1 to 65536 characters.
+    text: String,
+    /// The caller's own reference, at most 128 characters; returned on job, message and events.
+    reference: Option<String>,
+    /// Seconds that it may wait for its start: 30 to 2592000 (30 days); 24 hours where nothing is said.
+    expires_in: Option<u64>,
+    /// `queue`: accept it although the session needs a person.
+    when_unavailable: Option<WhenUnavailable>,
+}
+
+/// The same, with its recipient.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewTextTo {
+    /// A chat's id, a phone number, or any address.
+    to: String,
+    #[serde(rename = "type")]
+    kind: Kind,
+    /// 1 to 65536 characters.
+    text: String,
+    /// The caller's own reference, at most 128 characters; returned on job, message and events.
+    reference: Option<String>,
+    /// Seconds that it may wait for its start: 30 to 2592000 (30 days); 24 hours where nothing is said.
+    expires_in: Option<u64>,
+    /// `queue`: accept it although the session needs a person.
+    when_unavailable: Option<WhenUnavailable>,
+}
+
+/// What kind of message.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    /// A text.
+    Text,
+}
+
+/// What to do where the session needs a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum WhenUnavailable {
+    /// Accept and wait.
+    Queue,
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct NewRead {
+    /// `queue`: accept it although the session needs a person.
+    when_unavailable: Option<WhenUnavailable>,
+}
+
+/// How a request wants its job accepted.
+struct Asked {
+    key: Option<StoredKey>,
+    wait: Option<Duration>,
+    queue_when_down: bool,
+    reference: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// Sends a message to a chat.
+#[utoipa::path(post, path = "/chats/{chat}/messages", operation_id = "sendToChat", tag = "messages", request_body = NewText,
+    params(("chat" = String, Path, description = "A chat's id, a phone number, or any address."),
+        ("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
+    responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
+        (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("write"))))]
+async fn send_to_chat(
+    State(app): State<AppState>,
+    chat: WritableChat,
+    OriginalUri(uri): OriginalUri,
+    key: IdempotencyKey,
+    prefer: Prefer,
+    body: Body<NewText>,
+) -> Result<Response, Problem> {
+    let key = stored_key(key, &chat, uri.path(), body.sha256);
+    send_text(&app, chat, body.value, key, prefer).await
+}
+
+/// Sends a message to whoever the body names.
+#[utoipa::path(post, path = "/messages", operation_id = "send", tag = "messages", request_body = NewTextTo,
+    params(("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
+    responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
+        (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("write"))))]
+async fn send(
+    State(app): State<AppState>,
+    owned: OwnedSession,
+    OriginalUri(uri): OriginalUri,
+    key: IdempotencyKey,
+    prefer: Prefer,
+    body: Body<NewTextTo>,
+) -> Result<Response, Problem> {
+    let NewTextTo { to, kind, text, reference, expires_in, when_unavailable } = body.value;
+    let message = NewText { kind, text, reference, expires_in, when_unavailable };
+    check_text(&message)?;
+    let chat = WritableChat::named(&app, owned, &to, "to").await?;
+    let key = stored_key(key, &chat, uri.path(), body.sha256);
+    send_text(&app, chat, message, key, prefer).await
+}
+
+/// Marks a chat as read.
+#[utoipa::path(post, path = "/chats/{chat}/read", operation_id = "markRead", tag = "chats", request_body = Option<NewRead>,
+    params(("chat" = String, Path, description = "A chat's id, a phone number, or any address."),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
+    responses((status = 200, body = JobView, description = "Waited for, and succeeded."), (status = 202, body = JobView, headers(("Location" = String)))),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("chats:write")), ("x-chat" = json!("write"))))]
+async fn mark_read(
+    State(app): State<AppState>,
+    chat: WritableChat,
+    prefer: Prefer,
+    body: OptionalBody<NewRead>,
+) -> Result<Response, Problem> {
+    let queue_when_down = body.0.when_unavailable == Some(WhenUnavailable::Queue);
+    let asked = Asked { key: None, wait: prefer.0.get(), queue_when_down, reference: None, expires_in: None };
+    let command = Command::MarkRead(MarkRead { to: chat.to.clone() });
+    accept(&app, &chat, command, None, asked).await
+}
+
+fn stored_key(key: IdempotencyKey, chat: &WritableChat, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
+    let principal = chat.caller.user.uuid();
+    key.0.map(|key| StoredKey { principal, method: Method::POST.to_string(), path: path.to_owned(), key, body_hash })
+}
+
+fn check_text(new: &NewText) -> Result<(), Problem> {
+    let refuse = |field: &str, why: &'static str| Err(Problem::new(Code::InvalidBody, why).field(field));
+    if !(1..=LONGEST_TEXT).contains(&new.text.chars().count()) {
+        return refuse("text", "expected 1 to 65536 characters");
+    }
+    if new.text.contains('\0') {
+        return refuse("text", "the character U+0000 cannot be sent");
+    }
+    if new.reference.as_ref().is_some_and(|r| r.chars().count() > LONGEST_REFERENCE || r.contains('\0')) {
+        return refuse("reference", "expected at most 128 characters, without U+0000");
+    }
+    if new.expires_in.is_some_and(|s| !(30..=30 * 24 * 3600).contains(&s)) {
+        return refuse("expiresIn", "expected 30 to 2592000 seconds");
+    }
+    Ok(())
+}
+
+async fn send_text(app: &AppState, chat: WritableChat, new: NewText, key: Option<StoredKey>, prefer: Prefer) -> Result<Response, Problem> {
+    check_text(&new)?;
+    let kind = match new.kind {
+        Kind::Text => "text",
+    };
+    let id = MessageId::new();
+    let asked = Asked {
+        key,
+        wait: prefer.0.get(),
+        queue_when_down: new.when_unavailable == Some(WhenUnavailable::Queue),
+        reference: new.reference,
+        expires_in: new.expires_in,
+    };
+    let message = NewMessage { id, kind, body: new.text.clone(), account: chat.session.account().to_owned() };
+    let command = Command::SendText(SendText { message: id, to: chat.to.clone(), text: new.text });
+    accept(app, &chat, command, Some(message), asked).await
+}
+
+/// From a checked request to its answer.
+async fn accept(
+    app: &AppState,
+    chat: &WritableChat,
+    command: Command,
+    message: Option<NewMessage>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    if let Err(refusal) = may_accept(app, chat, &asked).await {
+        // A repeated request gets its job whatever has become of the session since.
+        return match replayed(app, chat, asked.key.as_ref()).await? {
+            Some(job) => answer(app, chat, job, asked.wait, true).await,
+            None => Err(refusal),
+        };
+    }
+    let job = NewJob {
+        id: JobId::new(),
+        tenant: chat.caller.tenant,
+        session: chat.session.id,
+        command,
+        chat: Some(chat.id),
+        message,
+        reference: asked.reference,
+        created_by: chat.caller.user.uuid(),
+        expires_in: asked.expires_in.map_or_else(|| app.timings.job_expires_in(), Duration::from_secs),
+        queue_when_down: asked.queue_when_down,
+    };
+    let id = job.id;
+    match commit(app, job, asked.key).await? {
+        Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await,
+        Accepted::Replayed { job } => answer(app, chat, job, asked.wait, true).await,
+        Accepted::KeyReused => Err(key_reused()),
+    }
+}
+
+fn key_reused() -> Problem {
+    Problem::new(Code::IdempotencyKeyReused, "this key came with another body before").field("Idempotency-Key")
+}
+
+async fn may_accept(app: &AppState, chat: &WritableChat, asked: &Asked) -> Result<(), Problem> {
+    let Session { id, state, reason, .. } = chat.session;
+    if state.needs_person(chat.session.account.is_some()) && !asked.queue_when_down {
+        return Err(Problem::new(Code::SessionNotWorking, "the session needs a person; send whenUnavailable: queue to wait for one")
+            .with("session", json!(id))
+            .with("state", json!(state))
+            .with("reason", json!(reason))
+            .with("userAction", json!(state.user_action(reason))));
+    }
+    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= FULL_LANE {
+        return Err(Problem::new(Code::LaneFull, "too many jobs of this session are unfinished").retry_after(30));
+    }
+    Ok(())
+}
+
+async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
+        Some(Accepted::Replayed { job }) => Ok(Some(job)),
+        Some(Accepted::KeyReused) => Err(key_reused()),
+        Some(Accepted::New { .. }) | None => Ok(None),
+    }
+}
+
+async fn answer(app: &AppState, chat: &WritableChat, id: JobId, wait: Option<Duration>, replayed: bool) -> Result<Response, Problem> {
+    let job = finished(app, &chat.caller, id, wait).await?.ok_or_else(Problem::not_found)?;
+    Ok(accepted(job, wait.is_some(), replayed))
+}
+
+/// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it.
+async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
+    let (tenant, id) = (job.tenant, job.id);
+    let task = app.clone();
+    let work = app.tasks.spawn(async move {
+        let why = match queue::accept_and_push(&task.pool, &task.redis, &job, key.as_ref()).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(why) => why,
+        };
+        if !why.outcome_unclear() {
+            return Err(Problem::from(why));
+        }
+        let until = Instant::now() + UNCLEAR_FOR;
+        while Instant::now() < until {
+            // A failed look says nothing either.
+            if matches!(store::accept::exists(&task.pool, tenant, id).await, Ok(true)) {
+                return Ok(Accepted::New { position: 0 });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let detail = "ask for the job, or repeat the request with the same Idempotency-Key";
+        Err(Problem::new(Code::AcceptanceUnknown, detail).with("jobId", json!(id)).retry_after(5).because(why))
+    });
+    work.await.map_err(|why| Problem::internal().because(why))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> NewText {
+        NewText { kind: Kind::Text, text: text.into(), reference: None, expires_in: None, when_unavailable: None }
+    }
+    fn refused(new: &NewText) -> bool {
+        check_text(new).is_err_and(|p| p.code == Code::InvalidBody)
+    }
+
+    #[test]
+    fn a_text_has_one_to_65536_characters_whatever_their_bytes() {
+        assert!(refused(&text("")) && refused(&text("a\0b")) && refused(&text(&"a".repeat(65_537))));
+        assert!(!refused(&text(&"\u{1F600}".repeat(65_536))) && !refused(&text("\n")) && !refused(&text("__proto__ \u{1b}[31m \u{202E}")));
+    }
+
+    #[test]
+    fn reference_and_expiry_have_their_limits() {
+        assert!(refused(&NewText { reference: Some("r".repeat(129)), ..text("a") }));
+        for (seconds, bad) in [(29, true), (30, false), (2_592_000, false), (2_592_001, true)] {
+            assert_eq!(refused(&NewText { expires_in: Some(seconds), ..text("a") }), bad);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The process that serves: what it opens, and in which order it ends.
+
+use std::{error::Error, time::Duration};
+
+use axum::Router;
+use secrecy::ExposeSecret;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{auth, config::Serve, state::AppState, telemetry};
+
+type Done = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// How long an ending process waits for answers and for accepted work.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Opens the stores. A bad start names the variable.
+///
+/// # Errors
+/// What is missing or wrong.
+pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sync>> {
+    // The first line of every main: clients of TLS find this provider, tokens find theirs.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    auth::install();
+    let tokens = config.tokens()?;
+    let url = config.database_url.expose_secret();
+    let pool = match config.lambda {
+        // A function starts once a caller waits; it finds out then.
+        Some(_) => store::connect_lazy(url, config.database_pool),
+        None => store::connect(url, config.database_pool).await,
+    };
+    let pool = pool.map_err(|why| format!("DATABASE_URL: {why}"))?;
+    let redis = queue::Redis::connect(config.redis_url.expose_secret()).await.map_err(|why| format!("REDIS_URL: {why}"))?;
+    Ok(AppState::new(pool, redis, tokens, config.timings.clone()))
+}
+
+/// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.
+///
+/// # Errors
+/// Where an address cannot be bound.
+pub async fn container(config: &Serve, app: Router, state: AppState) -> Done {
+    telemetry::metrics(config.metrics_addr).map_err(|why| format!("METRICS_ADDR: {why}"))?;
+    let listener = TcpListener::bind(config.api_addr).await.map_err(|why| format!("API_ADDR: {}: {why}", config.api_addr))?;
+    tracing::info!(address = %config.api_addr, "serving");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stopping = state.stopping.clone();
+    let asked = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopping.cancel();
+    };
+    let served = axum::serve(listener, app).with_graceful_shutdown(asked);
+    let late = async {
+        state.stopping.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        done = served => done?,
+        () = late => tracing::warn!("connections were still open at the end"),
+    }
+    state.tasks.close();
+    if tokio::time::timeout(GRACE, state.tasks.wait()).await.is_err() {
+        tracing::warn!("tasks were still running at the end");
+    }
+    Ok(())
+}

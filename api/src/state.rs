@@ -1,0 +1,51 @@
+//! What every handler may use.
+
+use std::sync::Arc;
+
+use contract::Timings;
+use queue::{Redis, events::Readers};
+use store::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::auth::{Passwords, Standings, Tokens};
+
+/// Cheap to clone; nothing in it is a caller's.
+#[derive(Clone)]
+pub struct AppState {
+    /// The truth.
+    pub pool: PgPool,
+    /// The fast path.
+    pub redis: Redis,
+    /// Followers of tenants' logs.
+    pub readers: Readers,
+    /// What must be finished before the process ends, whether or not its request is still there.
+    pub tasks: TaskTracker,
+    /// Ends what is being held open, when the process is asked to end.
+    pub stopping: CancellationToken,
+    /// Signs and checks access tokens.
+    pub tokens: Arc<Tokens>,
+    /// Checks passwords.
+    pub passwords: Passwords,
+    /// Whether token holders still count, at most a second old.
+    pub standings: Arc<Standings>,
+    /// The protocol's durations.
+    pub timings: Arc<Timings>,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    pub fn new(pool: PgPool, redis: Redis, tokens: Tokens, timings: Timings) -> Self {
+        let tasks = TaskTracker::new();
+        Self {
+            readers: Readers::new(redis.clone(), pool.clone(), tasks.clone()),
+            pool,
+            redis,
+            tasks,
+            stopping: CancellationToken::new(),
+            tokens: Arc::new(tokens),
+            passwords: Passwords::default(),
+            standings: Arc::default(),
+            timings: Arc::new(timings),
+        }
+    }
+}

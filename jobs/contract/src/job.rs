@@ -1,0 +1,227 @@
+//! A job's states and ends.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::UserAction;
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// The stable name, in answers and in Postgres.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+            /// The value of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+pub(crate) use names;
+
+names! {
+    /// Where a job is. Only `queued` can be cancelled or expire; `failed` guarantees that WhatsApp did not accept it.
+    JobState {
+        /// Accepted, never attempted.
+        Queued = "queued",
+        /// Started at least once, no end yet.
+        Running = "running",
+        /// Done, with evidence.
+        Succeeded = "succeeded",
+        /// Certainly not done.
+        Failed = "failed",
+        /// Withdrawn before it started.
+        Cancelled = "cancelled",
+        /// Not started before `expiresAt`.
+        Expired = "expired",
+        /// May or may not have been done; turns `succeeded` if proof arrives.
+        Unknown = "unknown",
+    }
+}
+
+impl JobState {
+    /// Whether nothing more is going to happen (a late proof aside).
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+names! {
+    /// Where a message is.
+    MessageStatus {
+        /// Accepted by us.
+        Queued = "queued",
+        /// Handed to the page.
+        Sending = "sending",
+        /// WhatsApp's server has it (one tick).
+        Sent = "sent",
+        /// On the recipient's device (two ticks).
+        Delivered = "delivered",
+        /// Read (blue ticks).
+        Read = "read",
+        /// Played (voice).
+        Played = "played",
+        /// Certainly not sent.
+        Failed = "failed",
+        /// May or may not have been sent.
+        Unknown = "unknown",
+        /// Came in.
+        Received = "received",
+        /// Withdrawn by its sender.
+        Revoked = "revoked",
+    }
+}
+
+impl MessageStatus {
+    /// The status that WhatsApp's ack (-1 to 4) of an outgoing message means.
+    pub const fn from_ack(ack: i16) -> Self {
+        match ack {
+            ..0 => Self::Failed,
+            0 => Self::Sending,
+            1 => Self::Sent,
+            2 => Self::Delivered,
+            3 => Self::Read,
+            4.. => Self::Played,
+        }
+    }
+}
+
+names! {
+    /// Why a job did not succeed. Callers switch on these names: they never change.
+    FailureCode {
+        /// Its time ran out before it started.
+        JobExpired = "job_expired",
+        /// A caller withdrew it.
+        JobCancelled = "job_cancelled",
+        /// Started, and no proof either way within the deadlines.
+        OutcomeUnknown = "outcome_unknown",
+        /// Started by a host that died, with no proof either way.
+        HostLost = "host_lost",
+        /// Started three times without an end.
+        TooManyStarts = "too_many_starts",
+        /// No host knows this command.
+        HostTooOld = "host_too_old",
+        /// The stored command does not decode.
+        CommandUndecodable = "command_undecodable",
+        /// The chat or number does not exist on WhatsApp.
+        ChatNotFound = "chat_not_found",
+        /// WhatsApp refused the message.
+        Rejected = "rejected",
+        /// The page refused the call.
+        PageError = "page_error",
+        /// The session was logged out before the job started.
+        LoggedOut = "logged_out",
+        /// Another account was linked.
+        AccountChanged = "account_changed",
+    }
+}
+
+impl FailureCode {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub const fn retryable(self) -> bool {
+        match self {
+            Self::JobExpired | Self::HostTooOld | Self::TooManyStarts | Self::PageError => true,
+            Self::JobCancelled
+            | Self::OutcomeUnknown
+            | Self::HostLost
+            | Self::CommandUndecodable
+            | Self::ChatNotFound
+            | Self::Rejected
+            | Self::LoggedOut
+            | Self::AccountChanged => false,
+        }
+    }
+    /// What a person can do about it.
+    pub const fn user_action(self) -> Option<UserAction> {
+        match self {
+            Self::LoggedOut | Self::AccountChanged => Some(UserAction::LinkAgain),
+            Self::OutcomeUnknown | Self::HostLost => Some(UserAction::CheckPhone),
+            Self::JobExpired
+            | Self::JobCancelled
+            | Self::TooManyStarts
+            | Self::HostTooOld
+            | Self::CommandUndecodable
+            | Self::ChatNotFound
+            | Self::Rejected
+            | Self::PageError => None,
+        }
+    }
+}
+
+/// What proves that WhatsApp has a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// The full WhatsApp key, as the page writes it.
+    pub wa_key: String,
+    /// WhatsApp's ack: 1 sent, 2 delivered, 3 read, 4 played.
+    pub ack: i16,
+}
+
+/// Why, in a form that callers can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Stable.
+    pub code: FailureCode,
+    /// For people; never message text, phone numbers or secrets.
+    pub detail: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// What a person can do.
+    pub user_action: Option<UserAction>,
+}
+
+impl Failure {
+    /// A failure with what its code implies.
+    pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retryable: code.retryable(), user_action: code.user_action() }
+    }
+}
+
+/// What ended a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done. `evidence` where WhatsApp gave some; `result` by kind.
+    Succeeded {
+        /// Proof, for what is sent.
+        evidence: Option<Evidence>,
+        /// What the command answers.
+        result: Option<Value>,
+    },
+    /// Certainly not done.
+    Failed(Failure),
+    /// Nobody can know (yet).
+    Unknown(Failure),
+}
+
+impl Outcome {
+    /// The job state it leads to.
+    pub const fn state(&self) -> JobState {
+        match self {
+            Self::Succeeded { .. } => JobState::Succeeded,
+            Self::Failed(_) => JobState::Failed,
+            Self::Unknown(_) => JobState::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_state_in_json_is_its_name_in_postgres() {
+        for state in JobState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+            assert_eq!(JobState::from_name(state.as_str()), Some(*state));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Taking a command on: idempotency key, position, job and message commit together or not at all.
+
+use std::time::Duration;
+
+use contract::{ChatId, Command, JobId, MessageId, SessionId, TenantId, wa_id_of};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::Result;
+
+/// A command to accept. The ids are the caller's, made before the statement: after an unclear COMMIT it can look for them.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// For which session of the tenant.
+    pub session: SessionId,
+    /// What to do.
+    pub command: Command,
+    /// The chat it concerns.
+    pub chat: Option<ChatId>,
+    /// The message it sends.
+    pub message: Option<NewMessage>,
+    /// The caller's own reference.
+    pub reference: Option<String>,
+    /// User or key.
+    pub created_by: Uuid,
+    /// How long it may wait for its start.
+    pub expires_in: Duration,
+    /// Whether the caller asked to queue it although the session needs a person.
+    pub queue_when_down: bool,
+}
+
+/// The message row of a job that sends.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Its id, from which WhatsApp's is derived.
+    pub id: MessageId,
+    /// `text`, …
+    pub kind: &'static str,
+    /// The text.
+    pub body: String,
+    /// The session's linked account, empty before the first link.
+    pub account: String,
+}
+
+/// A caller's `Idempotency-Key` and what it is compared within.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// User or key.
+    pub principal: Uuid,
+    /// HTTP method.
+    pub method: String,
+    /// Path as called.
+    pub path: String,
+    /// The header.
+    pub key: String,
+    /// SHA-256 of the body.
+    pub body_hash: [u8; 32],
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// Committed at this position.
+    New {
+        /// Its place in the session's order.
+        position: i64,
+    },
+    /// The key was used before with the same body: this is its job.
+    Replayed {
+        /// The first request's job.
+        job: JobId,
+    },
+    /// The key was used before with another body.
+    KeyReused,
+}
+
+/// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order.
+///
+/// # Errors
+/// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`exists`].
+pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted> {
+    let message = job.message.as_ref();
+    let position = sqlx::query_scalar!(
+        r#"with idem as (
+               insert into idempotency (tenant, principal, method, path, key, body_hash, job)
+               select $2, $14, $15, $16, $17, $18, $1 where $17::text is not null
+               on conflict do nothing returning 1),
+           pos as (
+               update lane_position set n = n + 1
+                where session = $3 and tenant = $2 and ($17::text is null or exists (select 1 from idem))
+               returning n),
+           j as (
+               insert into job (id, tenant, session, lane, position, kind, command_version, command, chat, message, reference, created_by,
+                                queue_when_down, expires_at)
+               select $1, $2, $3, $4, n, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp() + make_interval(secs => $13) from pos
+               returning position),
+           m as (
+               insert into message (id, tenant, session, account, chat, from_me, sender, wa_id, kind, body, status, source, sent_by, reference,
+                                    job, sent_at)
+               select $9, $2, $3, $19, $8, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, clock_timestamp() from pos
+                where $9::uuid is not null)
+           select position as "position!" from j"#,
+        job.id.uuid(),
+        job.tenant.uuid(),
+        job.session.uuid(),
+        job.command.lane().as_str(),
+        job.command.kind(),
+        Command::VERSION,
+        job.command.encode(),
+        job.chat.map(ChatId::uuid),
+        message.map(|m| m.id.uuid()),
+        job.reference,
+        job.created_by,
+        job.queue_when_down,
+        job.expires_in.as_secs_f64(),
+        key.map(|k| k.principal),
+        key.map(|k| k.method.as_str()),
+        key.map(|k| k.path.as_str()),
+        key.map(|k| k.key.as_str()),
+        key.map(|k| k.body_hash.as_slice()),
+        message.map(|m| m.account.as_str()),
+        message.map(|m| wa_id_of(m.id)),
+        message.map(|m| m.kind),
+        message.map(|m| m.body.as_str()),
+    )
+    .fetch_optional(pool)
+    .await?;
+    match (position, key) {
+        (Some(position), _) => Ok(Accepted::New { position }),
+        (None, Some(key)) => replayed(pool, job.tenant, key).await?.ok_or_else(|| sqlx::Error::RowNotFound.into()),
+        // Without a key only a missing counter row leaves nothing to insert.
+        (None, None) => Err(sqlx::Error::RowNotFound.into()),
+    }
+}
+
+/// What a key was used for before: [`Accepted::Replayed`], [`Accepted::KeyReused`], or `None`.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn replayed(pool: &PgPool, tenant: TenantId, key: &IdempotencyKey) -> Result<Option<Accepted>> {
+    let row = sqlx::query!(
+        "select job, body_hash from idempotency where tenant = $1 and principal = $2 and method = $3 and path = $4 and key = $5",
+        tenant.uuid(),
+        key.principal,
+        key.method,
+        key.path,
+        key.key
+    )
+    .fetch_optional(pool)
+    .await?;
+    let same = |hash: Vec<u8>| hash == key.body_hash;
+    Ok(row.map(|r| if same(r.body_hash) { Accepted::Replayed { job: JobId::from_uuid(r.job) } } else { Accepted::KeyReused }))
+}
+
+/// Where a job waits: what a push needs. `None` where it was not accepted, has ended, or has not entered its lane.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn waiting(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<Option<Waiting>> {
+    let row = sqlx::query!(
+        r#"select session, lane, position as "position!" from job
+            where tenant = $1 and id = $2 and position is not null and state in ('queued', 'running')"#,
+        tenant.uuid(),
+        job.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|r| {
+        Some(Waiting { job, session: SessionId::from_uuid(r.session), lane: contract::Lane::from_name(&r.lane)?, position: r.position })
+    }))
+}
+
+/// Whether the job was committed.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn exists(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<bool> {
+    let found =
+        sqlx::query_scalar!("select 1 from job where tenant = $1 and id = $2", tenant.uuid(), job.uuid()).fetch_optional(pool).await?;
+    Ok(found.is_some())
+}
+
+/// An unfinished job's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub job: JobId,
+    /// In which session.
+    pub session: SessionId,
+    /// In which lane.
+    pub lane: contract::Lane,
+    /// At which position.
+    pub position: i64,
+}

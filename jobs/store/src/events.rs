@@ -1,0 +1,88 @@
+//! The log as its readers see it.
+
+use contract::{Event, EventType, SessionId};
+use sqlx::PgPool;
+
+use crate::{Result, grants::Viewer, log};
+
+/// What of the log a reader wants.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Events above this `seq`; none: from the oldest kept.
+    pub after: Option<i64>,
+    /// Of these types only; empty: of all.
+    pub types: Vec<EventType>,
+    /// Of this session only.
+    pub session: Option<SessionId>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What the log answers.
+#[derive(Debug)]
+pub enum Read {
+    /// Events in order.
+    Page {
+        /// Those that the reader asked for and may see.
+        items: Vec<Event>,
+        /// Where to go on: everything up to it has been judged, shown or not.
+        next: i64,
+        /// The last event's `seq`.
+        head: i64,
+    },
+    /// `after` has never been issued.
+    Ahead {
+        /// The last that was.
+        head: i64,
+    },
+    /// Events above `after` have been dropped.
+    Expired {
+        /// The smallest `seq` still kept.
+        oldest: i64,
+    },
+}
+
+/// Reads the log after a cursor. The head is read first: whoever issued it committed everything below it before.
+///
+/// An EMPLEADO sees what happens in chats granted to it (by the grants of now) and how sessions are.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn read(pool: &PgPool, viewer: Viewer, query: &Query) -> Result<Read> {
+    let tenant = viewer.tenant();
+    let counter = sqlx::query!("select seq, floor_seq from tenant_counter where tenant = $1", tenant.uuid()).fetch_one(pool).await?;
+    let after = query.after.unwrap_or(counter.floor_seq - 1);
+    if after > counter.seq {
+        return Ok(Read::Ahead { head: counter.seq });
+    }
+    if after < counter.floor_seq - 1 {
+        return Ok(Read::Expired { oldest: counter.floor_seq });
+    }
+    let types: Vec<String> = query.types.iter().map(|t| t.as_str().to_owned()).collect();
+    let rows = sqlx::query_as!(
+        log::Row,
+        r#"select e.id, e.seq, e.type as kind, e.at, e.session, e.chat, e.data
+             from event e
+            where e.tenant = $1 and e.seq > $2 and e.seq <= $3
+              and (cardinality($4::text[]) = 0 or e.type = any($4)) and ($5::uuid is null or e.session = $5)
+              and ($6::uuid is null or e.chat is null and e.type = 'session.status' or exists (
+                   select 1 from access_grant g join chat c on c.id = e.chat join session s on s.id = e.session
+                    where g.tenant = $1 and g.app_user = $6 and g.session = e.session
+                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
+                      and (g.from_at is null or e.at >= g.from_at) and (g.expires_at is null or g.expires_at > clock_timestamp())))
+            order by e.seq limit $7"#,
+        tenant.uuid(),
+        after,
+        counter.seq,
+        &types,
+        query.session.map(SessionId::uuid),
+        viewer.user(),
+        query.limit
+    )
+    .fetch_all(pool)
+    .await?;
+    // A full page says nothing about what lies behind its last event.
+    let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= query.limit;
+    let next = if full { rows.last().map_or(after, |r| r.seq) } else { counter.seq };
+    Ok(Read::Page { items: log::events(rows, tenant), next, head: counter.seq })
+}

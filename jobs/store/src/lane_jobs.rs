@@ -1,0 +1,173 @@
+//! Jobs as their owner sees them: what a lane holds, and the start.
+
+use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, SessionId, TenantId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{Held, Result, accept::Waiting};
+
+/// A job that an owner is about to run.
+#[derive(Debug)]
+pub struct LaneJob {
+    /// Which.
+    pub id: JobId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// For which session.
+    pub session: SessionId,
+    /// In which lane.
+    pub lane: Lane,
+    /// Where it is now.
+    pub state: JobState,
+    /// The command, or why it cannot be run here.
+    pub command: Result<Command, CommandError>,
+    /// The name callers see.
+    pub kind: String,
+    /// The chat it concerns.
+    pub chat: Option<ChatId>,
+    /// The message it sends.
+    pub message: Option<MessageId>,
+    /// The caller's reference.
+    pub reference: Option<String>,
+    /// User or key.
+    pub created_by: Uuid,
+    /// How often it was started.
+    pub attempt: i32,
+    /// The full WhatsApp key of its first start.
+    pub wa_key: Option<String>,
+}
+
+/// Reads one job of a session. `None`: no such row.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobId) -> Result<Option<LaneJob>> {
+    let row = sqlx::query!(
+        "select lane, state, kind, command_version, command, chat, message, reference, created_by, attempt, wa_key
+           from job where tenant = $1 and session = $2 and id = $3",
+        tenant.uuid(),
+        session.uuid(),
+        job.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| LaneJob {
+        id: job,
+        tenant,
+        session,
+        // The table's check constraints allow no other name.
+        lane: Lane::from_name(&r.lane).unwrap_or(Lane::Write),
+        state: JobState::from_name(&r.state).unwrap_or(JobState::Unknown),
+        command: Command::decode(r.command_version, r.command),
+        kind: r.kind,
+        chat: r.chat.map(ChatId::from_uuid),
+        message: r.message.map(MessageId::from_uuid),
+        reference: r.reference,
+        created_by: r.created_by,
+        attempt: r.attempt,
+        wa_key: r.wa_key,
+    }))
+}
+
+/// All that a session's lanes should hold, in order.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn unfinished(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Vec<Waiting>> {
+    let rows = sqlx::query!(
+        r#"select id, lane, position as "position!" from job
+            where tenant = $1 and session = $2 and position is not null and state in ('queued', 'running') order by position"#,
+        tenant.uuid(),
+        session.uuid()
+    )
+    .fetch_all(pool)
+    .await?;
+    let waiting = |lane: Lane, id, position| Waiting { job: JobId::from_uuid(id), session, lane, position };
+    Ok(rows.into_iter().filter_map(|r| Some(waiting(Lane::from_name(&r.lane)?, r.id, r.position))).collect())
+}
+
+/// What became of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Ours: the page may be asked to act.
+    Started {
+        /// How often it has been started, this time included.
+        attempt: i32,
+    },
+    /// This process no longer owns the session.
+    Fenced,
+    /// It has ended (cancelled, or by another owner).
+    Ended,
+    /// Its time ran out while it was queued.
+    Expired,
+    /// A smaller position of the write lane is unfinished: the lane lost an entry.
+    Overtaken,
+}
+
+/// The last thing before the page is asked to act: one statement that checks ownership, state, expiry, and that nothing earlier in the write
+/// lane is unfinished. `attempt` is the count that [`load`] saw, so that a start whose answer was lost can be repeated; `wa_key` is stored
+/// once and kept.
+///
+/// # Errors
+/// [`crate::StoreError`]; then nothing may be asked of the page.
+pub async fn start(pool: &PgPool, held: &Held, job: JobId, attempt: i32, wa_key: Option<&str>) -> Result<Start> {
+    let started = sqlx::query_scalar!(
+        "with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+              j as (
+                  update job set state = 'running', attempt = attempt + 1, epoch = $2, wa_key = coalesce(wa_key, $6),
+                         started_at = coalesce(started_at, clock_timestamp())
+                    from held
+                   where job.id = $4 and job.session = $1 and job.tenant = held.tenant
+                     and (job.state = 'queued' and job.expires_at > clock_timestamp()
+                          or job.state = 'running' and (job.epoch < $2 or job.attempt = $5))
+                     and (job.lane <> 'write' or not exists (
+                          select 1 from job smaller
+                           where smaller.session = $1 and smaller.lane = 'write' and smaller.state in ('queued', 'running')
+                             and smaller.position < job.position))
+                  returning job.attempt, job.message),
+              m as (update message set status = 'sending' from j where message.id = j.message and message.status = 'queued')
+         select attempt from j",
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        job.uuid(),
+        attempt,
+        wa_key
+    )
+    .fetch_optional(pool)
+    .await?;
+    match started {
+        Some(attempt) => Ok(Start::Started { attempt }),
+        None => refused(pool, held, job).await,
+    }
+}
+
+async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
+    let row = sqlx::query!(
+        r#"select s.epoch = $3 and s.owner = $4 as "ours", j.state as "state?", j.expires_at <= clock_timestamp() as "late?"
+             from session s left join job j on j.id = $5 and j.session = s.id
+            where s.id = $1 and s.tenant = $2"#,
+        held.session().uuid(),
+        held.tenant().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        job.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row.filter(|r| r.ours == Some(true)) else { return Ok(Start::Fenced) };
+    Ok(match row.state.as_deref().and_then(JobState::from_name) {
+        Some(JobState::Queued) if row.late == Some(true) => Start::Expired,
+        Some(JobState::Queued | JobState::Running) => Start::Overtaken,
+        Some(JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) | None => Start::Ended,
+    })
+}
+
+/// Sessions of all tenants that have unfinished jobs.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn sessions_with_work(pool: &PgPool) -> Result<Vec<(TenantId, SessionId)>> {
+    let rows = sqlx::query!("select distinct tenant, session from job where state in ('queued', 'running')").fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.session))).collect())
+}

@@ -1,0 +1,168 @@
+//! Who owns a session: the epoch, and the proof of it that every owner's statement takes.
+
+use contract::{HostId, OwnerId, SessionId, TenantId};
+use sqlx::PgPool;
+
+use crate::Result;
+
+/// A session whose lease this process holds at this epoch. Made only by [`bump`], the statement that issues the epoch. The locking read
+/// `WITH held AS (… FOR NO KEY UPDATE)` that opens every owner statement is the proof; this is the reminder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    tenant: TenantId,
+    session: SessionId,
+    epoch: i64,
+    owner: OwnerId,
+}
+
+impl Held {
+    /// Whose session it is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+    /// The ever-growing number of this ownership.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+    /// The fresh id of this acquisition.
+    pub fn owner(&self) -> OwnerId {
+        self.owner
+    }
+}
+
+/// What a claimer must know before it takes the lease.
+#[derive(Debug, Clone, Copy)]
+pub struct Claimable {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub session: SessionId,
+    /// The epoch to compare with when it is bumped.
+    pub epoch: i64,
+    /// Whether the row still names an owner: the last one did not release cleanly.
+    pub owned: bool,
+    /// Whether unfinished jobs wait: those sessions go first.
+    pub has_work: bool,
+}
+
+/// Sessions that some host should hold: those that are alive, whatever is wanted (an alive one that is wanted `stopped` has to be stopped
+/// by somebody). Sessions with unfinished jobs come first.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn claimable(pool: &PgPool) -> Result<Vec<Claimable>> {
+    let rows = sqlx::query!(
+        r#"select s.tenant, s.id, s.epoch, s.owner is not null as "owned!",
+                  exists (select 1 from job j where j.session = s.id and j.state in ('queued', 'running')) as "has_work!"
+             from session s join tenant t on t.id = s.tenant and t.state = 'active'
+            where s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
+              and (s.held_until is null or s.held_until < clock_timestamp())
+            order by 5 desc, s.id"#
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|r| Claimable {
+            tenant: TenantId::from_uuid(r.tenant),
+            session: SessionId::from_uuid(r.id),
+            epoch: r.epoch,
+            owned: r.owned,
+            has_work: r.has_work,
+        })
+        .collect())
+}
+
+/// Issues the next epoch to `owner`, by compare-and-set on the epoch that was read: a late bump must not fence the real owner. `None`:
+/// somebody else was faster, or the last owner has extended its lease in Postgres.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn bump(pool: &PgPool, claim: &Claimable, owner: OwnerId, host: HostId) -> Result<Option<Held>> {
+    let epoch = sqlx::query_scalar!(
+        "update session set epoch = epoch + 1, owner = $4, host = $5, held_until = null
+          where id = $1 and tenant = $2 and epoch = $3 and (held_until is null or held_until < clock_timestamp())
+         returning epoch",
+        claim.session.uuid(),
+        claim.tenant.uuid(),
+        claim.epoch,
+        owner.uuid(),
+        host.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(epoch.map(|epoch| Held { tenant: claim.tenant, session: claim.session, epoch, owner }))
+}
+
+/// A session that is still ours, and whether its tenant wants it to run.
+#[derive(Debug, Clone, Copy)]
+pub struct StillHeld {
+    /// Which.
+    pub session: SessionId,
+    /// Whether it is wanted `running`.
+    pub wanted: bool,
+}
+
+/// Which of `held` this process still owns, in one query. What is missing was taken over.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn still_held(pool: &PgPool, held: &[Held]) -> Result<Vec<StillHeld>> {
+    let (ids, epochs, owners) = columns(held);
+    let rows = sqlx::query!(
+        r#"select s.id, s.wanted = 'running' as "wanted!" from session s
+             join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (id, epoch, owner) on s.id = h.id and s.epoch = h.epoch and s.owner = h.owner"#,
+        &ids,
+        &epochs,
+        &owners
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|r| StillHeld { session: SessionId::from_uuid(r.id), wanted: r.wanted }).collect())
+}
+
+/// Keeps other hosts from claiming while Redis cannot be reached. Answers the sessions that are still ours.
+///
+/// # Errors
+/// [`crate::StoreError`]: neither store answers, so the caller must fence.
+pub async fn extend(pool: &PgPool, held: &[Held], ttl: std::time::Duration) -> Result<Vec<SessionId>> {
+    let (ids, epochs, owners) = columns(held);
+    let rows = sqlx::query_scalar!(
+        "update session s set held_until = clock_timestamp() + make_interval(secs => $4)
+           from (select id, epoch, owner from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as u (id, epoch, owner) order by id) h
+          where s.id = h.id and s.epoch = h.epoch and s.owner = h.owner
+         returning s.id",
+        &ids,
+        &epochs,
+        &owners,
+        ttl.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(SessionId::from_uuid).collect())
+}
+
+/// Gives the session up cleanly: the next owner need not wait.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn release(pool: &PgPool, held: &Held) -> Result<()> {
+    sqlx::query!(
+        "update session set owner = null, host = null, held_until = null where id = $1 and tenant = $4 and epoch = $2 and owner = $3",
+        held.session.uuid(),
+        held.epoch,
+        held.owner.uuid(),
+        held.tenant.uuid()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+fn columns(held: &[Held]) -> (Vec<uuid::Uuid>, Vec<i64>, Vec<uuid::Uuid>) {
+    (held.iter().map(|h| h.session.uuid()).collect(), held.iter().map(|h| h.epoch).collect(), held.iter().map(|h| h.owner.uuid()).collect())
+}

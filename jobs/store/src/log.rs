@@ -1,0 +1,67 @@
+//! What a statement writes into the event log, and what comes back of it.
+
+use chrono::{DateTime, Utc};
+use contract::{ChatId, Event, EventId, EventType, SessionId, TenantId};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// An event before it has a `seq`.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// What it says.
+    pub kind: EventType,
+    /// The chat it concerns.
+    pub chat: Option<ChatId>,
+    /// The body.
+    pub data: Value,
+}
+
+/// The columns of [`NewEvent`]s, as a statement takes them.
+pub(crate) struct Columns {
+    pub ids: Vec<Uuid>,
+    pub kinds: Vec<String>,
+    pub chats: Vec<Option<Uuid>>,
+    pub data: Vec<Value>,
+}
+
+impl Columns {
+    pub(crate) fn of(events: &[NewEvent]) -> Self {
+        Self {
+            ids: events.iter().map(|_| EventId::new().uuid()).collect(),
+            kinds: events.iter().map(|e| e.kind.as_str().to_owned()).collect(),
+            chats: events.iter().map(|e| e.chat.map(ChatId::uuid)).collect(),
+            data: events.iter().map(|e| e.data.clone()).collect(),
+        }
+    }
+}
+
+/// A row of the log, as every statement that writes or reads it returns it.
+pub(crate) struct Row {
+    pub id: Uuid,
+    pub seq: i64,
+    pub kind: String,
+    pub at: DateTime<Utc>,
+    pub session: Option<Uuid>,
+    pub chat: Option<Uuid>,
+    pub data: Value,
+}
+
+impl Row {
+    /// `None` for a type that this build does not know (a newer service wrote it).
+    pub(crate) fn event(self, tenant: TenantId) -> Option<Event> {
+        Some(Event {
+            id: EventId::from_uuid(self.id),
+            seq: self.seq,
+            kind: EventType::from_name(&self.kind)?,
+            timestamp: self.at,
+            tenant,
+            session: self.session.map(SessionId::from_uuid),
+            chat: self.chat.map(ChatId::from_uuid),
+            data: self.data,
+        })
+    }
+}
+
+pub(crate) fn events(rows: Vec<Row>, tenant: TenantId) -> Vec<Event> {
+    rows.into_iter().filter_map(|r| r.event(tenant)).collect()
+}

@@ -1,0 +1,226 @@
+//! The session row as its owner reads and writes it.
+
+use contract::{Event, EventType, ProfileId, Reason, SessionState};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::{
+    Held, Result,
+    log::{self, Columns, NewEvent},
+};
+
+/// The linked account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Phone digits.
+    pub phone: String,
+    /// Its LID, where the page knows it.
+    pub lid: Option<String>,
+    /// The name its owner gave it.
+    pub name: Option<String>,
+}
+
+/// What an owner needs to know when it takes a session on.
+#[derive(Debug, Clone)]
+pub struct Owned {
+    /// Whether its tenant wants it to run.
+    pub wanted: bool,
+    /// Where it was left.
+    pub state: SessionState,
+    /// And why.
+    pub reason: Option<Reason>,
+    /// Phone digits of the linked account.
+    pub account: Option<String>,
+    /// The directory that may be used.
+    pub profile: Option<ProfileId>,
+    /// The page row below which everything is recorded.
+    pub profile_row_id: i64,
+}
+
+/// Reads the row under the ownership. `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
+    let row = sqlx::query!(
+        r#"select wanted = 'running' as "wanted!", state, reason, account, profile, profile_row_id
+             from session where id = $1 and tenant = $4 and epoch = $2 and owner = $3"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        held.tenant().uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| Owned {
+        wanted: r.wanted,
+        state: SessionState::from_name(&r.state).unwrap_or(SessionState::Stopped),
+        reason: r.reason.as_deref().and_then(Reason::from_name),
+        account: r.account,
+        profile: r.profile.map(ProfileId::from_uuid),
+        profile_row_id: r.profile_row_id,
+    }))
+}
+
+/// Names the directory that may be used from now on. Done before the page gets the network; a directory that the row no longer names is
+/// deleted by whoever finds it. A new directory has no rows yet, so the mark starts again.
+///
+/// # Errors
+/// [`crate::StoreError`]. `false`: no longer ours.
+pub async fn use_profile(pool: &PgPool, held: &Held, profile: ProfileId) -> Result<bool> {
+    let done = sqlx::query!(
+        "update session set profile = $4, profile_row_id = case when profile = $4 then profile_row_id else 0 end
+          where id = $1 and tenant = $5 and epoch = $2 and owner = $3",
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        profile.uuid(),
+        held.tenant().uuid()
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The directories that rows still name, of those given: all others on a host's disk may go.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Vec<ProfileId>> {
+    let ids: Vec<_> = profiles.iter().map(|p| p.uuid()).collect();
+    let rows = sqlx::query_scalar!(r#"select profile as "profile!" from session where profile = any($1)"#, &ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(ProfileId::from_uuid).collect())
+}
+
+/// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
+/// it again (a code that nobody scanned). `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn set_state(
+    pool: &PgPool,
+    held: &Held,
+    (state, reason): (SessionState, Option<Reason>),
+    me: Option<&Account>,
+    want_stopped: bool,
+) -> Result<Option<Vec<Event>>> {
+    let data = json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me.map(account_json)}});
+    let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
+    let rows = sqlx::query_as!(
+        log::Row,
+        r#"with s as (
+                    update session set state = $4, reason = $5, state_at = clock_timestamp(),
+                           wanted = case when $6 then 'stopped' else wanted end
+                     where id = $1 and epoch = $2 and owner = $3
+                    returning tenant),
+                c as (
+                    update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at)
+           insert into event (tenant, seq, day, id, type, at, session, data)
+           select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $7, $8, c.at, $1, $9 from c
+           returning id, seq, type as kind, at, session, chat, data"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        state.as_str(),
+        reason.map(Reason::as_str),
+        want_stopped,
+        columns.ids[0],
+        columns.kinds[0],
+        columns.data[0],
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok((!rows.is_empty()).then(|| log::events(rows, held.tenant())))
+}
+
+fn account_json(account: &Account) -> Value {
+    json!({"phone": account.phone, "lid": account.lid, "name": account.name})
+}
+
+/// What linking an account led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It is (now) the session's account.
+    Accepted,
+    /// The session belongs to another account.
+    WrongAccount,
+    /// This process no longer owns the session.
+    Fenced,
+}
+
+/// Binds the session to the account that the page is linked to. Chats made before the first link become the account's.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linked> {
+    let linked = sqlx::query_scalar!(
+        r#"with s as (
+                    update session set account = $4, account_lid = coalesce($5, account_lid), account_name = coalesce($6, account_name),
+                           linked_at = case when account is distinct from $4 then clock_timestamp() else linked_at end,
+                           allow_new_account = false
+                     where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
+                       and (expected_account is null or expected_account = $4)
+                    returning id),
+                a as (update chat_alias set account = $4 from s where session = s.id and chat_alias.account = '' returning 1),
+                b as (update chat set account = $4 from s where session = s.id and chat.account = '' returning 1),
+                m as (update message set account = $4 from s where session = s.id and message.account = '' returning 1)
+           select true as "linked!" from s"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        account.phone,
+        account.lid,
+        account.name
+    )
+    .fetch_optional(pool)
+    .await?;
+    if linked.is_some() {
+        return Ok(Linked::Accepted);
+    }
+    Ok(if load(pool, held).await?.is_some() { Linked::WrongAccount } else { Linked::Fenced })
+}
+
+/// Lets go of the profile: the account was unlinked, so the next start begins with an empty directory.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn forget_profile(pool: &PgPool, held: &Held) -> Result<()> {
+    sqlx::query!(
+        "update session set profile = null, profile_row_id = 0 where id = $1 and tenant = $4 and epoch = $2 and owner = $3",
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        held.tenant().uuid()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Announces that messages may be missing since the session was last connected: its profile could not be kept. `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn announce_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event>>> {
+    let columns = Columns::of(&[NewEvent { kind: EventType::SessionGap, chat: None, data: Value::Null }]);
+    let rows = sqlx::query_as!(
+        log::Row,
+        r#"with held as (select tenant, state_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                c as (
+                    update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.state_at)
+           insert into event (tenant, seq, day, id, type, at, session, data)
+           select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1,
+                  jsonb_build_object('gap', jsonb_build_object('from', c.state_at, 'to', c.at)) from c
+           returning id, seq, type as kind, at, session, chat, data"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        columns.ids[0],
+        columns.kinds[0],
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok((!rows.is_empty()).then(|| log::events(rows, held.tenant())))
+}

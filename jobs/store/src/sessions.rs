@@ -1,0 +1,267 @@
+//! Sessions as their tenant sees them. What is `wanted` is written here; all else by the owner, under `held`.
+
+use chrono::{DateTime, Utc};
+use contract::{Event, EventId, EventType, Reason, SessionId, SessionState, Signal, TenantId};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
+
+use crate::{Result, StoreError, snapshot::Snapshot};
+
+/// A row of `session`.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Unique within the tenant.
+    pub name: String,
+    /// Whether the short routes mean it.
+    pub is_default: bool,
+    /// What it is doing.
+    pub state: SessionState,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Since when.
+    pub state_at: DateTime<Utc>,
+    /// The linked account's phone digits.
+    pub account: Option<String>,
+    /// Its LID.
+    pub account_lid: Option<String>,
+    /// Its name.
+    pub account_name: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Session {
+    /// The account that new chats belong to; empty before the first link.
+    pub fn account(&self) -> &str {
+        self.account.as_deref().unwrap_or_default()
+    }
+}
+
+/// How a caller names a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// By its id.
+    Id(SessionId),
+    /// By its name.
+    Name(String),
+    /// The one that the short routes mean.
+    Default,
+}
+
+struct Row {
+    id: uuid::Uuid,
+    name: String,
+    is_default: bool,
+    state: String,
+    reason: Option<String>,
+    state_at: DateTime<Utc>,
+    account: Option<String>,
+    account_lid: Option<String>,
+    account_name: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn session(self, tenant: TenantId) -> Session {
+        Session {
+            id: SessionId::from_uuid(self.id),
+            tenant,
+            name: self.name,
+            is_default: self.is_default,
+            // The table's check allows no other name.
+            state: SessionState::from_name(&self.state).unwrap_or(SessionState::Failed),
+            reason: self.reason.as_deref().and_then(Reason::from_name),
+            state_at: self.state_at,
+            account: self.account,
+            account_lid: self.account_lid,
+            account_name: self.account_name,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// The tenant's session of that id or name.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn fetch(pool: &PgPool, tenant: TenantId, named: &Named) -> Result<Option<Session>> {
+    let (id, name, default) = match named {
+        Named::Id(id) => (Some(id.uuid()), None, false),
+        Named::Name(name) => (None, Some(name.as_str()), false),
+        Named::Default => (None, None, true),
+    };
+    let row = sqlx::query_as!(
+        Row,
+        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at
+           from session where tenant = $1 and (id = $2 or name = $3 or $4 and is_default)",
+        tenant.uuid(),
+        id,
+        name,
+        default
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| r.session(tenant)))
+}
+
+/// The tenant's sessions, oldest first, those after `after`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn list(snapshot: &mut Snapshot, tenant: TenantId, after: Option<SessionId>, limit: i64) -> Result<Vec<Session>> {
+    let connection: &mut PgConnection = snapshot.connection();
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at
+           from session where tenant = $1 and ($2::uuid is null or id > $2) order by id limit $3",
+        tenant.uuid(),
+        after.map(SessionId::uuid),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|r| r.session(tenant)).collect())
+}
+
+/// Why a session was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateSession {
+    /// The tenant has one of that name.
+    #[error("the tenant has a session of this name")]
+    NameTaken,
+    /// Nothing was decided.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates a session, stopped, with its position counter.
+///
+/// # Errors
+/// [`CreateSession`].
+pub async fn create(pool: &PgPool, tenant: TenantId, name: &str) -> Result<Session, CreateSession> {
+    let row = sqlx::query_as!(
+        Row,
+        "with s as (
+             insert into session (id, tenant, name) values ($1, $2, $3)
+             returning id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at),
+             p as (insert into lane_position (session, tenant) select id, $2 from s)
+         select * from s",
+        SessionId::new().uuid(),
+        tenant.uuid(),
+        name
+    )
+    .fetch_one(pool)
+    .await;
+    match row {
+        Ok(row) => Ok(row.session(tenant)),
+        Err(sqlx::Error::Database(why)) if why.constraint() == Some("session_tenant_name_key") => Err(CreateSession::NameTaken),
+        Err(why) => Err(StoreError::from(why).into()),
+    }
+}
+
+/// What a tenant asks of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Run; `allow_new_account`: another account than the known one may be linked.
+    Running {
+        /// Said anew by each start of a session that was down.
+        allow_new_account: bool,
+    },
+    /// Stop.
+    Stopped,
+}
+
+impl Wanted {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Running { .. } => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+    const fn signal(self) -> Signal {
+        match self {
+            Self::Running { .. } => Signal::StartRequested,
+            Self::Stopped => Signal::Stopped,
+        }
+    }
+}
+
+/// Writes down what is wanted. A session that is down becomes `starting` here, so that a host claims it; one that no host holds becomes
+/// `stopped` here; every other change of state is its owner's. Answers the row, and the event where the state changed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn want(pool: &PgPool, tenant: TenantId, session: SessionId, wanted: Wanted) -> Result<Option<(Session, Option<Event>)>> {
+    loop {
+        let Some(seen) = fetch(pool, tenant, &Named::Id(session)).await? else { return Ok(None) };
+        if let Some(event) = write_wanted(pool, &seen, wanted).await? {
+            let row = fetch(pool, tenant, &Named::Id(session)).await?;
+            return Ok(row.map(|row| (row, event)));
+        }
+        // The owner changed the state in between: the transition is computed from what is there now.
+    }
+}
+
+/// `None`: the state is no longer the one that was seen.
+async fn write_wanted(pool: &PgPool, seen: &Session, wanted: Wanted) -> Result<Option<Option<Event>>> {
+    let next = seen.state.next(wanted.signal());
+    let (state, reason) = next.map_or((seen.state, seen.reason), |(state, reason)| (state, reason));
+    let new_account = matches!(wanted, Wanted::Running { allow_new_account: true });
+    let event = EventId::new();
+    let data = status_data(seen, state, reason);
+    let row = sqlx::query!(
+        r#"with s as (
+               select id, $6 and ($4 = 'running' or owner is null) as moves from session where id = $1 and tenant = $2 and state = $3
+                  for no key update),
+               u as (
+               update session set wanted = $4,
+                      allow_new_account = case when s.moves then $5 when $4 = 'running' then allow_new_account or $5 else allow_new_account end,
+                      state = case when s.moves then $7 else state end,
+                      reason = case when s.moves then $8 else reason end,
+                      state_at = case when s.moves then clock_timestamp() else state_at end
+                 from s where session.id = s.id
+               returning s.moves),
+               c as (
+               update tenant_counter set seq = seq + 1 from u where tenant = $2 and u.moves returning seq, clock_timestamp() as at),
+               e as (
+               insert into event (tenant, seq, day, id, type, at, session, data)
+               select $2, seq, (at at time zone 'UTC')::date, $9, $10, at, $1, $11 from c
+               returning seq, at)
+           select e.seq as "seq?", e.at as "at?" from u left join e on true"#,
+        seen.id.uuid(),
+        seen.tenant.uuid(),
+        seen.state.as_str(),
+        wanted.name(),
+        new_account,
+        next.is_some(),
+        state.as_str(),
+        reason.map(Reason::as_str),
+        event.uuid(),
+        EventType::SessionStatus.as_str(),
+        data
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| {
+        Some(Event {
+            id: event,
+            seq: r.seq?,
+            kind: EventType::SessionStatus,
+            timestamp: r.at?,
+            tenant: seen.tenant,
+            session: Some(seen.id),
+            chat: None,
+            data,
+        })
+    }))
+}
+
+/// The body of a `session.status` event, as [`crate::owned::set_state`] writes it.
+fn status_data(session: &Session, state: SessionState, reason: Option<Reason>) -> Value {
+    let me = session.account.as_ref().map(|phone| json!({"phone": phone, "lid": session.account_lid, "name": session.account_name}));
+    json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me}})
+}

@@ -1,0 +1,166 @@
+//! Refresh tokens: only hashes, one family a login. Presenting an old member of a family ends the family.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use contract::{TenantId, UserId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    Result,
+    users::{Rol, Standing},
+};
+
+/// SHA-256 of a token.
+pub type Hash = [u8; 32];
+
+/// How long the immediate predecessor is answered with the same successor: an answer can be lost on its way.
+const GRACE_SECONDS: f64 = 30.0;
+
+/// Starts a family. Answers the database's time, from which the access token's lifetime counts.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn issue(pool: &PgPool, tenant: TenantId, user: UserId, family: Uuid, hash: &Hash, lifetime: Duration) -> Result<DateTime<Utc>> {
+    let issued_at = sqlx::query_scalar!(
+        "insert into refresh_token (hash, family, tenant, app_user, expires_at)
+         values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) returning issued_at",
+        hash.as_slice(),
+        family,
+        tenant.uuid(),
+        user.uuid(),
+        lifetime.as_secs_f64()
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(issued_at)
+}
+
+/// A refresh token that was presented.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Who.
+    pub user: UserId,
+    /// Its role now.
+    pub rol: Rol,
+    /// Whether it may work.
+    pub standing: Standing,
+    /// The login.
+    pub family: Uuid,
+    /// Neither revoked, nor expired, nor voided by a change of password or role.
+    pub live: bool,
+}
+
+/// The token of that hash. The hash is a secret of 256 bits, so it names its tenant.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn find(pool: &PgPool, hash: &Hash) -> Result<Option<Presented>> {
+    let row = sqlx::query!(
+        r#"select r.tenant, r.app_user, r.family, u.rol, u.state, t.state as tenant_state,
+                  r.revoked_at is null and r.expires_at > clock_timestamp() and r.issued_at >= u.tokens_valid_from as "live!"
+             from refresh_token r join app_user u on u.id = r.app_user and u.tenant = r.tenant join tenant t on t.id = r.tenant
+            where r.hash = $1"#,
+        hash.as_slice()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.and_then(|r| {
+        Some(Presented {
+            tenant: TenantId::from_uuid(r.tenant),
+            user: UserId::from_uuid(r.app_user),
+            rol: Rol::from_name(&r.rol)?,
+            standing: Standing::of(&r.state, &r.tenant_state),
+            family: r.family,
+            live: r.live,
+        })
+    }))
+}
+
+/// What became of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// The successor counts from now on.
+    Rotated(DateTime<Utc>),
+    /// It had been rotated moments ago, into the token of this hash, which nobody has used yet.
+    Repeated {
+        /// The stored successor.
+        successor: Vec<u8>,
+        /// The time.
+        now: DateTime<Utc>,
+    },
+    /// An old token: somebody has a copy. The family has been revoked.
+    Reused,
+}
+
+/// Replaces a token by its successor.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn rotate(pool: &PgPool, tenant: TenantId, hash: &Hash, successor: &Hash, lifetime: Duration) -> Result<Rotation> {
+    let rotated = sqlx::query_scalar!(
+        r#"with old as (
+               update refresh_token set successor = $3, rotated_at = clock_timestamp()
+                where hash = $2 and tenant = $1 and successor is null and revoked_at is null and expires_at > clock_timestamp()
+               returning family, app_user),
+               new as (
+               insert into refresh_token (hash, family, tenant, app_user, expires_at)
+               select $3, family, $1, app_user, clock_timestamp() + make_interval(secs => $4) from old
+               returning issued_at)
+           select issued_at from new"#,
+        tenant.uuid(),
+        hash.as_slice(),
+        successor.as_slice(),
+        lifetime.as_secs_f64()
+    )
+    .fetch_optional(pool)
+    .await?;
+    match rotated {
+        Some(now) => Ok(Rotation::Rotated(now)),
+        None => presented_again(pool, tenant, hash).await,
+    }
+}
+
+async fn presented_again(pool: &PgPool, tenant: TenantId, hash: &Hash) -> Result<Rotation> {
+    let recent = sqlx::query!(
+        r#"select s.hash as successor, clock_timestamp() as "now!"
+             from refresh_token o join refresh_token s on s.hash = o.successor
+            where o.tenant = $1 and o.hash = $2 and o.revoked_at is null and o.rotated_at > clock_timestamp() - make_interval(secs => $3)
+              and s.rotated_at is null and s.revoked_at is null"#,
+        tenant.uuid(),
+        hash.as_slice(),
+        GRACE_SECONDS
+    )
+    .fetch_optional(pool)
+    .await?;
+    if let Some(row) = recent {
+        return Ok(Rotation::Repeated { successor: row.successor, now: row.now });
+    }
+    sqlx::query!(
+        "update refresh_token set revoked_at = clock_timestamp()
+          where tenant = $1 and revoked_at is null and family = (select family from refresh_token where tenant = $1 and hash = $2)",
+        tenant.uuid(),
+        hash.as_slice()
+    )
+    .execute(pool)
+    .await?;
+    Ok(Rotation::Reused)
+}
+
+/// Ends a login.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn revoke(pool: &PgPool, tenant: TenantId, family: Uuid) -> Result<()> {
+    sqlx::query!(
+        "update refresh_token set revoked_at = clock_timestamp() where tenant = $1 and family = $2 and revoked_at is null",
+        tenant.uuid(),
+        family
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

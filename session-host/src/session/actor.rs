@@ -1,0 +1,412 @@
+//! A session's life: browser up, page events into state, browser down, lease given back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contract::{Jid, ProfileId, Reason, SessionState, Signal};
+use store::owned::{Account, Linked, Owned};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{Ending, Shared, lanes_open, recorder::Record};
+use crate::browser::{self, Browser, PageEvent, ProfileDir, RefreshQr, StreamState};
+
+/// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
+const QR_LISTS: u32 = 5;
+/// Browser starts in a row without becoming useful before the session is `failed`.
+const MOST_RESTARTS: u32 = 6;
+/// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
+const QR_TTL: Duration = Duration::from_secs(20);
+
+/// How a browser's life ended.
+enum After {
+    /// Start another one.
+    Restart,
+    /// The session ends here.
+    End(Ending),
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    state: SessionState,
+    reason: Option<Reason>,
+    me: Option<Account>,
+    /// The driver of the current document is complete.
+    ready: bool,
+    stream: Option<StreamState>,
+    qr_lists: u32,
+    /// Starts since the session was last useful.
+    restarts: u32,
+}
+
+/// Runs a session that was claimed, until it is released or lost. `on_change` tells the host that a browser came or went.
+pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, on_change: Arc<Notify>) {
+    let recorder = shared.services.tasks.spawn(super::recorder::run(shared.clone(), records));
+    let forward = {
+        let shared = shared.clone();
+        async move {
+            loop {
+                shared.browser_changed().await;
+                on_change.notify_one();
+            }
+        }
+    };
+    tokio::select! {
+        () = forward => {}
+        () = live(&shared) => {}
+    }
+    shared.gone.cancel();
+    recorder.abort();
+}
+
+async fn live(shared: &Arc<Shared>) {
+    let Some(owned) = load(shared).await else { return };
+    let mut actor = Actor {
+        shared: shared.clone(),
+        state: owned.state,
+        reason: owned.reason,
+        me: owned.account.clone().map(|phone| Account { phone, lid: None, name: None }),
+        ready: false,
+        stream: None,
+        qr_lists: 0,
+        restarts: 0,
+    };
+    let ending = if owned.wanted { actor.browse(owned).await } else { Ending::Stop };
+    shared.services.hub.close_lanes(shared.session());
+    match ending {
+        Ending::Fence => {}
+        Ending::Stop => {
+            actor.signal(Signal::Stopped).await;
+            release(shared).await;
+        }
+        Ending::None | Ending::Drain => release(shared).await,
+    }
+}
+
+async fn load(shared: &Shared) -> Option<Owned> {
+    loop {
+        match store::owned::load(&shared.services.pool, shared.lease.held()).await {
+            Ok(owned) => return owned,
+            Err(error) => tracing::warn!(session = %shared.session(), %error, "session not read yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shared.lease.fenced() => return None,
+        }
+    }
+}
+
+async fn release(shared: &Shared) {
+    if let Err(error) = shared.services.hub.release(shared.session()).await {
+        tracing::warn!(session = %shared.session(), %error, "not released: the lease will run out");
+    }
+}
+
+impl Actor {
+    /// Browser after browser, until the session ends.
+    async fn browse(&mut self, mut owned: Owned) -> Ending {
+        loop {
+            self.signal(Signal::BrowserStarting).await;
+            let after = match self.one_browser(&owned).await {
+                Ok(after) => after,
+                Err(why) => {
+                    tracing::warn!(session = %self.shared.session(), error = %why, "the browser does not start");
+                    After::Restart
+                }
+            };
+            match after {
+                After::End(ending) => return ending,
+                After::Restart if self.restarts >= MOST_RESTARTS => {
+                    self.signal(Signal::GaveUp(Reason::BrowserFailed)).await;
+                    return Ending::Drain;
+                }
+                After::Restart => self.signal(Signal::BrowserLost).await,
+            }
+            let pause = self.shared.services.timings.restart_after() * 2u32.pow(self.restarts.min(5));
+            self.restarts += 1;
+            let mut ending = self.shared.ending.subscribe();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shared.lease.fenced() => return Ending::Fence,
+                _ = ending.wait_for(|e| *e != Ending::None) => return *self.shared.ending.borrow(),
+            }
+            match load(&self.shared).await {
+                Some(now) => owned = now,
+                None => return Ending::Fence,
+            }
+        }
+    }
+
+    async fn one_browser(&mut self, owned: &Owned) -> Result<After, Box<dyn std::error::Error + Send + Sync>> {
+        let shared = self.shared.clone();
+        let profile = self.profile(owned).await?;
+        let (events, mut heard) = mpsc::channel(4096);
+        let browser = {
+            let _turn = shared.services.starts.acquire().await?;
+            tokio::select! {
+                started = browser::start(&shared.services.browsers, &profile, events) => started?,
+                () = shared.lease.fenced() => return Ok(After::End(Ending::Fence)),
+            }
+        };
+        shared.set_browser(Some(browser.clone()));
+        (self.ready, self.stream) = (false, None);
+        let after = self.hear(&browser, &mut heard).await;
+        self.set_working(false);
+        match &after {
+            After::End(Ending::Fence) => {
+                browser.terminate();
+            }
+            After::End(Ending::Drain) => {
+                self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over
+                browser.close().await;
+            }
+            After::End(_) | After::Restart => {
+                browser.close().await;
+            }
+        }
+        shared.set_browser(None);
+        if let Err(error) = queue::qr::clear(&shared.services.redis, shared.lease.held().tenant(), shared.session()).await {
+            tracing::debug!(%error, "QR not cleared: it expires");
+        }
+        Ok(after)
+    }
+
+    /// The directory that the row names, where it is here; otherwise a new one, announced as a gap if an account was linked.
+    async fn profile(&mut self, owned: &Owned) -> Result<Arc<ProfileDir>, Box<dyn std::error::Error + Send + Sync>> {
+        let (services, held) = (&self.shared.services, self.shared.lease.held());
+        let data_dir = &services.browsers.config().data_dir;
+        if let Some(id) = owned.profile {
+            let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
+            if !profile.is_new() {
+                return Ok(profile);
+            }
+            if owned.account.is_some() {
+                let _ = self.shared.records.send(Record::Gap).await;
+            }
+        }
+        let id = ProfileId::new();
+        let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
+        // Before the page gets the network: whoever finds another directory deletes it.
+        if !store::owned::use_profile(&services.pool, held, id).await? {
+            return Err("no longer the owner".into());
+        }
+        Ok(profile)
+    }
+
+    async fn hear(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> After {
+        let shared = self.shared.clone();
+        let mut ending = shared.ending.subscribe();
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = shared.lease.fenced() => return After::End(Ending::Fence),
+                () = shared.gone.cancelled() => return After::End(Ending::Fence),
+                _ = ending.wait_for(|e| *e != Ending::None) => return After::End(*shared.ending.borrow()),
+                event = heard.recv() => event,
+            };
+            let Some(event) = event else { return After::Restart };
+            if let Some(after) = self.on(browser, event).await {
+                return after;
+            }
+        }
+    }
+
+    async fn on(&mut self, browser: &Browser, event: PageEvent) -> Option<After> {
+        match event {
+            PageEvent::Document(_) => {
+                self.ready = false;
+                self.set_working(false);
+            }
+            PageEvent::Ready { .. } => {
+                self.ready = true;
+                return self.judge(browser).await;
+            }
+            PageEvent::Stream(stream) => {
+                self.stream = Some(stream);
+                return self.judge(browser).await;
+            }
+            PageEvent::Qr { code, ttl_ms } => self.show_code(code, ttl_ms).await,
+            PageEvent::Socket(state) if state == "UNPAIRED_IDLE" => return self.next_list(browser).await,
+            PageEvent::Socket(_) | PageEvent::Beat => {}
+            PageEvent::Message(message) => {
+                self.tell_jobs(message.from_me, &message.id_part, message.ack);
+                let _ = self.shared.records.send(Record::Message(message)).await;
+            }
+            PageEvent::Ack(ack) => {
+                for wa_id in ack.id_parts {
+                    self.tell_jobs(true, &wa_id, ack.ack);
+                    let receipt = store::incoming::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
+                    let _ = self.shared.records.send(Record::Receipt(receipt)).await;
+                }
+            }
+            PageEvent::Cmd(name) => return self.command(&name).await,
+            PageEvent::LoggedOut { reason } => {
+                tracing::info!(session = %self.shared.session(), ?reason, "logged out");
+                return Some(self.logged_out(Reason::DeviceRemoved).await);
+            }
+            PageEvent::Lost { from, to } => {
+                tracing::warn!(session = %self.shared.session(), from, to, "page events lost: comparing rows");
+                let _ = self.shared.records.send(Record::Reconcile).await;
+            }
+            PageEvent::Silent | PageEvent::Crashed => {
+                self.ready = false;
+                self.set_working(false);
+                self.signal(Signal::BrowserLost).await;
+            }
+            PageEvent::Unreachable { .. } => {
+                self.ready = false;
+                self.set_working(false);
+                self.signal(Signal::ConnectionLost).await;
+            }
+            PageEvent::Unwell { reason } => {
+                tracing::warn!(session = %self.shared.session(), reason, "only a new browser may help");
+                return Some(After::Restart);
+            }
+            PageEvent::Closed { clean, status } => {
+                tracing::warn!(session = %self.shared.session(), clean, ?status, "the browser ended");
+                return Some(After::Restart);
+            }
+        }
+        None
+    }
+
+    fn tell_jobs(&self, from_me: bool, wa_id: &str, ack: i64) {
+        if let (true, Ok(ack @ 1..)) = (from_me, i16::try_from(ack)) {
+            let _ = self.shared.acks.send((wa_id.to_owned(), ack));
+        }
+    }
+
+    /// What driver and stream together mean.
+    async fn judge(&mut self, browser: &Browser) -> Option<After> {
+        let stream = self.stream.clone()?;
+        if stream.needs_update {
+            return Some(self.give_up(Signal::GaveUp(Reason::Outdated)).await);
+        }
+        if stream.mode == "CONFLICT" || stream.socket.as_deref() == Some("CONFLICT") {
+            return Some(self.give_up(Signal::Conflict).await);
+        }
+        if !stream.registered {
+            if stream.mode == "QR" && self.state != SessionState::Linking {
+                if matches!(self.state, SessionState::Syncing | SessionState::Working | SessionState::Reconnecting) {
+                    return Some(self.logged_out(Reason::DeviceRemoved).await);
+                }
+                self.signal(Signal::CodeShown).await;
+            }
+            return None;
+        }
+        let connected = stream.socket.as_deref().is_none_or(|s| s == "CONNECTED");
+        if stream.mode == "MAIN" && self.ready && connected {
+            return self.work(browser, &stream).await;
+        }
+        self.set_working(false);
+        if stream.mode == "MAIN" && !connected {
+            self.signal(Signal::ConnectionLost).await;
+        } else if stream.mode != "MAIN" {
+            self.signal(Signal::Syncing).await;
+        }
+        None
+    }
+
+    /// Ready, registered and MAIN: bind the account, open the lanes, look for what was missed.
+    async fn work(&mut self, browser: &Browser, stream: &StreamState) -> Option<After> {
+        if self.state == SessionState::Working && *self.shared.working.borrow() {
+            return None;
+        }
+        let phone = stream.me.as_deref().and_then(|me| me.parse::<Jid>().ok()).and_then(|jid| jid.phone().map(str::to_owned))?;
+        let account = Account { phone, lid: stream.me_lid.clone(), name: stream.pushname.clone() };
+        let (answer, linked) = oneshot::channel();
+        let _ = self.shared.records.send(Record::Link(account.clone(), answer)).await;
+        match linked.await {
+            Ok(Linked::Accepted) => {}
+            Ok(Linked::WrongAccount) => {
+                let _ = browser.call(&browser::Logout {}, "logout-wrong-account", Duration::from_secs(10)).await;
+                return Some(self.logged_out(Reason::WrongAccount).await);
+            }
+            Ok(Linked::Fenced) | Err(_) => return Some(After::End(Ending::Fence)),
+        }
+        self.me = Some(account);
+        (self.restarts, self.qr_lists) = (0, 0);
+        self.signal(Signal::Ready).await;
+        let _ = self.shared.records.send(Record::Reconcile).await;
+        self.set_working(lanes_open(self.state));
+        None
+    }
+
+    fn set_working(&self, works: bool) {
+        let changed = self.shared.working.send_if_modified(|now| std::mem::replace(now, works) != works);
+        if changed && works {
+            self.shared.services.hub.open(self.shared.session());
+        } else if changed {
+            self.shared.services.hub.close_lanes(self.shared.session());
+        }
+    }
+
+    async fn show_code(&self, code: Option<String>, ttl_ms: Option<u64>) {
+        let (redis, held) = (&self.shared.services.redis, self.shared.lease.held());
+        let written = match code {
+            Some(code) => {
+                let ttl = ttl_ms.map_or(QR_TTL, Duration::from_millis);
+                queue::qr::write(redis, held.tenant(), held.session(), &code, ttl).await
+            }
+            None => queue::qr::clear(redis, held.tenant(), held.session()).await,
+        };
+        if let Err(error) = written {
+            tracing::warn!(session = %self.shared.session(), %error, "QR not shown");
+        }
+    }
+
+    async fn next_list(&mut self, browser: &Browser) -> Option<After> {
+        self.qr_lists += 1;
+        if self.qr_lists >= QR_LISTS {
+            return Some(self.give_up(Signal::CodesExhausted).await);
+        }
+        let call_id = format!("qr-refresh-{}", self.qr_lists);
+        if let Err(error) = browser.call(&RefreshQr {}, &call_id, Duration::from_secs(10)).await {
+            tracing::warn!(session = %self.shared.session(), %error, "no new codes");
+        }
+        None
+    }
+
+    async fn command(&mut self, name: &str) -> Option<After> {
+        match name {
+            "account_temporarily_banned_from_bridge" => Some(self.give_up(Signal::Banned).await),
+            "needs_update" => Some(self.give_up(Signal::GaveUp(Reason::Outdated)).await),
+            other => {
+                tracing::info!(session = %self.shared.session(), command = other, "the page announces");
+                None
+            }
+        }
+    }
+
+    async fn logged_out(&mut self, reason: Reason) -> After {
+        // Its rows and numbers are gone with the link: the next start begins with an empty directory.
+        if let Err(error) = store::owned::forget_profile(&self.shared.services.pool, self.shared.lease.held()).await {
+            tracing::warn!(session = %self.shared.session(), %error, "profile not let go");
+        }
+        self.give_up(Signal::LoggedOut(reason)).await
+    }
+
+    /// Ends the session in a state that only a person leaves.
+    async fn give_up(&mut self, signal: Signal) -> After {
+        self.set_working(false);
+        self.signal(signal).await;
+        After::End(Ending::None)
+    }
+
+    /// Changes the state, and waits until it is written.
+    async fn signal(&mut self, signal: Signal) {
+        let Some((state, reason)) = self.state.next(signal) else { return };
+        if (state, reason) == (self.state, self.reason) {
+            return;
+        }
+        let since = Instant::now();
+        (self.state, self.reason) = (state, reason);
+        let (written, done) = oneshot::channel();
+        let want_stopped = state == SessionState::Stopped;
+        let _ = self.shared.records.send(Record::State(state, reason, self.me.clone(), want_stopped, written)).await;
+        // An error: the recorder found that the session is no longer ours; the actor hears it by `gone`.
+        let _ = done.await;
+        tracing::info!(session = %self.shared.session(), state = state.as_str(), reason = reason.map(Reason::as_str), took_ms = since.elapsed().as_millis() as u64, "state");
+    }
+}

@@ -1,0 +1,325 @@
+//! Runs the jobs of a session's lanes. A message is never handed to the page a second time: what was started elsewhere is looked for, and
+//! ends `unknown` where nothing can be proved.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault_point, wa_id_of};
+use queue::Done;
+use store::{
+    lane_jobs::{LaneJob, Start},
+    outcomes::Recorded,
+};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{Seen, Shared, recorder};
+use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
+
+/// For calls that only read.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
+/// From the third start on a job is not attempted any more.
+const MOST_STARTS: i32 = 2;
+
+/// The attempt must be given up: the session is no longer ours, or not in a state to run it. The lane entry stays.
+struct GivenUp;
+
+/// Runs one job to its outcome. The caller acks the lane entry on [`Done::Ack`].
+pub async fn execute(shared: Arc<Shared>, job: Arc<LaneJob>) -> Done {
+    if job.state.is_final() {
+        return Done::Ack;
+    }
+    tokio::select! {
+        done = attempt(&shared, &job) => done.unwrap_or(Done::Again),
+        () = shared.gone.cancelled() => Done::Again,
+    }
+}
+
+async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
+    let refusal = match &job.command {
+        Err(CommandError::UnknownVersion(_)) => Some((FailureCode::HostTooOld, "no host of this installation knows this command")),
+        Err(CommandError::Undecodable(_)) => Some((FailureCode::CommandUndecodable, "the stored command does not decode")),
+        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => {
+            Some((FailureCode::TooManyStarts, "started too often without an end"))
+        }
+        Ok(_) => None,
+    };
+    if let Some((code, detail)) = refusal {
+        return match start(shared, job, None).await? {
+            Some(done) => Ok(done),
+            None => finish(shared, job, Outcome::Failed(Failure::new(code, detail))).await,
+        };
+    }
+    match &job.command {
+        Ok(Command::SendText(send)) => send_text(shared, job, send).await,
+        Ok(Command::MarkRead(read)) => mark_read(shared, job, read).await,
+        Err(_) => Ok(Done::Again),
+    }
+}
+
+async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Done, GivenUp> {
+    let wa_id = wa_id_of(send.message);
+    // Before anything is asked of the page: a receipt must not slip in between.
+    let mut acks = shared.acks.subscribe();
+    if let Some(stored) = job.wa_key.clone() {
+        return settle(shared, job, &stored, &wa_id, &mut acks).await;
+    }
+    let resolved = match ask(shared, &ResolveChat { chat: send.to.to_string() }, "resolve", job.id).await? {
+        Ok(resolved) => resolved,
+        Err(failure) => {
+            return match start(shared, job, None).await? {
+                Some(done) => Ok(done),
+                None => finish(shared, job, Outcome::Failed(failure)).await,
+            };
+        }
+    };
+    let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
+    let known = look_up(shared, job.id, &key, &wa_id).await?;
+    let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
+    if let Some(done) = start(shared, job, Some(&key)).await? {
+        return Ok(done);
+    }
+    let _ = fault_point!("host.after_start", "job" => job.id, "session" => job.session);
+    if known.is_some() {
+        // Sent before under this id (a resend, or a job lost with its rows): what is there is all that may be.
+        return prove(shared, job, &key, &wa_id, &mut acks).await;
+    }
+    let call = browser::SendText { chat: resolved.chat, text: send.text.clone(), key: key.clone(), quoted: None };
+    match hand_over(shared, job.id, &call).await? {
+        Handed::Taken => acked(shared, job, &key, &wa_id, &mut acks).await,
+        Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,
+        Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
+        Handed::Refused(code) => match look_up(shared, job.id, &key, &wa_id).await? {
+            Some(_) => acked(shared, job, &key, &wa_id, &mut acks).await,
+            None => {
+                finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await
+            }
+        },
+        Handed::Never => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, "the page took no calls in time"))).await,
+    }
+}
+
+async fn mark_read(shared: &Shared, job: &LaneJob, read: &MarkRead) -> Result<Done, GivenUp> {
+    if let Some(done) = start(shared, job, None).await? {
+        return Ok(done);
+    }
+    let outcome = match ask(shared, &browser::MarkRead { chat: read.to.to_string() }, "read", job.id).await? {
+        Ok(()) => Outcome::Succeeded { evidence: None, result: None },
+        Err(failure) => Outcome::Failed(failure),
+    };
+    finish(shared, job, outcome).await
+}
+
+/// `None`: started. Otherwise what becomes of the lane entry.
+async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Option<Done>, GivenUp> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    match store::lane_jobs::start(pool, held, job.id, job.attempt, key).await {
+        Ok(Start::Started { .. }) => Ok(None),
+        Ok(Start::Ended) => Ok(Some(Done::Ack)),
+        Ok(Start::Fenced) => {
+            shared.gone.cancel();
+            Err(GivenUp)
+        }
+        Ok(Start::Expired) => match store::ends::end_queued(pool, job, store::ends::QueuedEnd::Expired).await {
+            Ok(events) => {
+                recorder::publish(shared, events).await;
+                Ok(Some(Done::Ack))
+            }
+            Err(_) => Err(GivenUp),
+        },
+        Ok(Start::Overtaken) => {
+            let rebuilt = queue::lanes::rebuild(pool, &shared.services.redis, held.tenant(), held.session()).await;
+            tracing::info!(session = %shared.session(), job = %job.id, ?rebuilt, "an earlier job was missing in the lane");
+            Err(GivenUp)
+        }
+        Err(error) => {
+            tracing::warn!(session = %shared.session(), job = %job.id, %error, "not started");
+            Err(GivenUp)
+        }
+    }
+}
+
+/// What the page did with a call that acts.
+enum Handed {
+    /// It answered.
+    Taken,
+    /// It answered that it did not.
+    Refused(String),
+    /// No answer, and none can come.
+    Unclear,
+    /// No document ever got it.
+    Never,
+}
+
+/// Makes the call once. While it was never handed over it may be handed to any document; a repeat in the same document joins the first.
+async fn hand_over<C: PageCall>(shared: &Shared, job: JobId, call: &C) -> Result<Handed, GivenUp> {
+    let timings = &shared.services.timings;
+    let until = Instant::now() + timings.ack_within_total();
+    let mut document = None;
+    while Instant::now() < until {
+        let Some(browser) = working_browser(shared, until).await else { break };
+        if document.is_some_and(|d| d != browser.document()) {
+            return Ok(Handed::Unclear);
+        }
+        let now = browser.document();
+        match browser.call(call, &job.to_string(), timings.ack_within()).await {
+            Ok(_) => return Ok(Handed::Taken),
+            Err(CallError::Page { code, .. }) => return Ok(Handed::Refused(code)),
+            Err(CallError::Deadline | CallError::LostSocket) => document = Some(now),
+            Err(CallError::NotReady) => {
+                // Not handed over; the page says when it is ready again.
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    () = shared.gone.cancelled() => return Err(GivenUp),
+                }
+            }
+            Err(CallError::DocumentGone | CallError::Crashed | CallError::BrowserGone | CallError::Malformed(_)) => {
+                return Ok(Handed::Unclear);
+            }
+        }
+    }
+    Ok(if document.is_some() { Handed::Unclear } else { Handed::Never })
+}
+
+/// The browser, once the session works; `None` at the deadline.
+async fn working_browser(shared: &Shared, until: Instant) -> Option<browser::Browser> {
+    let mut working = shared.working.subscribe();
+    let ready = working.wait_for(|w| *w);
+    tokio::time::timeout_at(until.into(), ready).await.ok()?.ok()?;
+    shared.browser()
+}
+
+/// A job started by another owner or in another document: looked for, waited for, never handed over again.
+async fn settle(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mut broadcast::Receiver<Seen>) -> Result<Done, GivenUp> {
+    if let Some(done) = start(shared, job, None).await? {
+        return Ok(done);
+    }
+    prove(shared, job, key, wa_id, acks).await
+}
+
+/// Evidence from the page's rows or from a receipt within the deadline, or `unknown`.
+async fn prove(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mut broadcast::Receiver<Seen>) -> Result<Done, GivenUp> {
+    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
+        return succeed(shared, job, found, ack).await;
+    }
+    let within = shared.services.timings.evidence_within();
+    match receipt(shared, wa_id, acks, within).await {
+        Some(ack) => succeed(shared, job, key.to_owned(), ack).await,
+        None => {
+            finish(
+                shared,
+                job,
+                Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, then its host or page was lost; no proof either way")),
+            )
+            .await
+        }
+    }
+}
+
+/// The page took it: the server's ack is the evidence. Without it the page's outbox is dropped by a new document, and one look-up decides.
+async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mut broadcast::Receiver<Seen>) -> Result<Done, GivenUp> {
+    let timings = &shared.services.timings;
+    if let Some(ack) = receipt(shared, wa_id, acks, timings.ack_within()).await {
+        return succeed(shared, job, key.to_owned(), ack).await;
+    }
+    if let Some(browser) = shared.browser() {
+        let _ = browser.reload().await;
+    }
+    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
+        return succeed(shared, job, found, ack).await;
+    }
+    finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it")))
+        .await
+}
+
+async fn succeed(shared: &Shared, job: &LaneJob, wa_key: String, ack: i16) -> Result<Done, GivenUp> {
+    finish(shared, job, Outcome::Succeeded { evidence: Some(Evidence { wa_key, ack }), result: None }).await
+}
+
+/// Waits for a receipt of the id: `within` of working time, and the total deadline whatever the state.
+async fn receipt(shared: &Shared, wa_id: &str, acks: &mut broadcast::Receiver<Seen>, within: Duration) -> Option<i16> {
+    let mut working = shared.working.subscribe();
+    let total = tokio::time::sleep(shared.services.timings.ack_within_total());
+    tokio::pin!(total);
+    let mut left = within;
+    loop {
+        let works = *working.borrow_and_update();
+        let since = Instant::now();
+        tokio::select! {
+            seen = acks.recv() => match seen {
+                Ok((id, ack)) if id == wa_id && ack >= 1 => return Some(ack),
+                // Lagged: the page's row still tells at the look-up.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            },
+            () = tokio::time::sleep(left), if works => return None,
+            changed = working.changed() => if changed.is_err() { return None },
+            () = &mut total => return None,
+        }
+        if works {
+            left = left.saturating_sub(since.elapsed());
+        }
+    }
+}
+
+/// The key and ack under which the page has the message. Waits until the session works: only a page that is synced can know.
+async fn look_up(shared: &Shared, job: JobId, key: &str, wa_id: &str) -> Result<Option<(String, i16)>, GivenUp> {
+    let until = Instant::now() + shared.services.timings.ack_within_total();
+    let call = FindMessage { keys: vec![key.to_owned()], id: wa_id.to_owned() };
+    while let Some(browser) = working_browser(shared, until).await {
+        let call_id = format!("{job}-find-{}", contract::EventId::new());
+        match browser.call(&call, &call_id, LOOK_UP_WITHIN).await {
+            Ok(found) => return Ok(found.map(|f| (f.id, i16::try_from(f.ack).unwrap_or(0)))),
+            Err(error) => tracing::info!(session = %shared.session(), %job, %error, "look-up repeated"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(None)
+}
+
+/// A call that may be repeated in any document.
+async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> Result<Result<C::Answer, Failure>, GivenUp> {
+    let until = Instant::now() + shared.services.timings.ack_within_total();
+    while let Some(browser) = working_browser(shared, until).await {
+        match browser.call(call, &format!("{job}-{what}-{}", browser.document()), LOOK_UP_WITHIN).await {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(CallError::Page { code, .. }) => {
+                let failure = match code.as_str() {
+                    "chat_not_found" | "invalid_wid" | "wid_not_found" => {
+                        Failure::new(FailureCode::ChatNotFound, "no such chat on WhatsApp")
+                    }
+                    _ => Failure::new(FailureCode::PageError, format!("the page refused it: {code}")),
+                };
+                return Ok(Err(failure));
+            }
+            Err(error) => tracing::info!(session = %shared.session(), %job, %error, "asked again"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(GivenUp)
+}
+
+/// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
+async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done, GivenUp> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    loop {
+        match store::outcomes::record(pool, held, job, &outcome).await {
+            Ok(Recorded::Written(events)) => {
+                let _ = fault_point!("outcome.before_publish", "job" => job.id, "session" => job.session);
+                recorder::publish(shared, events).await;
+                break;
+            }
+            Ok(Recorded::Already) => break,
+            Ok(Recorded::Fenced) => {
+                shared.gone.cancel();
+                return Err(GivenUp);
+            }
+            Err(error) => tracing::warn!(session = %shared.session(), job = %job.id, %error, "outcome not recorded yet"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    metrics::counter!("zaguan_jobs_finished_total", "kind" => job.kind.clone(), "state" => outcome.state().as_str()).increment(1);
+    let _ = fault_point!("outcome.before_ack", "job" => job.id, "session" => job.session);
+    Ok(Done::Ack)
+}

@@ -1,0 +1,61 @@
+//! What the page calls a message, in our words.
+
+use contract::{Jid, Server, WaKey};
+use store::incoming::Incoming;
+
+use crate::browser::PageMessage;
+
+/// Types that are part of the protocol and not content.
+const PROTOCOL_KINDS: [&str; 6] = ["protocol", "e2e_notification", "notification_template", "gp2", "notification", "unknown"];
+
+/// Whether the page's message is somebody's content at all.
+pub fn is_content(message: &PageMessage) -> bool {
+    !PROTOCOL_KINDS.contains(&message.kind.as_str()) && message.chat.parse::<Jid>().is_ok()
+}
+
+/// Every name of the message's chat: first the one the page uses.
+pub fn chat_names(message: &PageMessage) -> Vec<Jid> {
+    names([Some(&message.chat), message.chat_lid.as_ref(), message.chat_phone.as_ref()])
+}
+
+/// Addresses without repeats, in order; what is not an address of a chat is left out.
+pub fn names<'a>(texts: impl IntoIterator<Item = Option<&'a String>>) -> Vec<Jid> {
+    texts.into_iter().flatten().filter_map(|text| text.parse::<Jid>().ok()).fold(Vec::new(), |mut names, jid| {
+        if !names.contains(&jid) {
+            names.push(jid);
+        }
+        names
+    })
+}
+
+/// The one spelling of a group message's sender: the LID where the page knows it, because a phone number may be unknown to others.
+fn sender(message: &PageMessage) -> String {
+    let in_group = message.chat.parse::<Jid>().is_ok_and(|jid| jid.server() == Server::Group);
+    if message.from_me || !in_group {
+        return String::new();
+    }
+    names([message.sender_lid.as_ref(), message.sender.as_ref(), message.sender_phone.as_ref()])
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// The row that records it. `recovered`: found in the page's rows after we were away.
+pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) -> Incoming {
+    let decrypted = message.kind != "ciphertext";
+    Incoming {
+        chat,
+        from_me: message.from_me,
+        sender: sender(message),
+        wa_id: message.id_part.clone(),
+        kind: message.kind.clone(),
+        body: message.body.clone(),
+        ack: i16::try_from(message.ack).unwrap_or(0),
+        at: message.t,
+        reply_to: message.quoted.as_deref().and_then(WaKey::parse).map(|key| key.id),
+        announce: decrypted && (message.is_new || recovered),
+        recovered,
+        row_id: message.row_id.and_then(|row| i64::try_from(row).ok()),
+        sender_name: message.notify_name.clone(),
+    }
+}

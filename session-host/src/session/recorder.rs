@@ -1,0 +1,194 @@
+//! The only writer of what the page reports. One task a session: facts reach the log in the order in which they were heard, and a fact that
+//! Postgres did not take is tried again until it is in, or the session is no longer ours.
+
+use std::{sync::Arc, time::Duration};
+
+use contract::{Event, Reason, SessionState};
+use store::{
+    StoreError,
+    incoming::{Incoming, Receipt},
+    owned::{Account, Linked},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, messages};
+use crate::browser::{MessagesAbove, PageMessage};
+
+/// The most messages that one statement takes.
+const BATCH: usize = 200;
+const ROWS_A_CALL: u32 = 200;
+
+/// Something to write down.
+pub enum Record {
+    /// A message that the page has.
+    Message(Box<PageMessage>),
+    /// A receipt.
+    Receipt(Receipt),
+    /// The session's state, its account where known, and whether this also ends the wish to run. Answered when it is written.
+    State(SessionState, Option<Reason>, Option<Account>, bool, oneshot::Sender<()>),
+    /// The account that the page is linked to.
+    Link(Account, oneshot::Sender<Linked>),
+    /// Compare the page's rows with ours: something may have been missed.
+    Reconcile,
+    /// The profile could not be kept.
+    Gap,
+}
+
+/// The session is no longer ours: stop writing.
+struct Fenced;
+
+/// Writes until the channel closes or the session is lost.
+pub async fn run(shared: Arc<Shared>, mut records: mpsc::Receiver<Record>) {
+    while let Some(first) = records.recv().await {
+        let done = match first {
+            Record::Message(message) => {
+                let mut batch = vec![*message];
+                let mut next = None;
+                while batch.len() < BATCH {
+                    match records.try_recv() {
+                        Ok(Record::Message(message)) => batch.push(*message),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                match write_messages(&shared, &batch, false, None).await {
+                    Ok(()) => match next {
+                        Some(next) => write(&shared, next).await,
+                        None => Ok(()),
+                    },
+                    Err(fenced) => Err(fenced),
+                }
+            }
+            other => write(&shared, other).await,
+        };
+        if done.is_err() {
+            shared.gone.cancel();
+            return;
+        }
+    }
+}
+
+async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    match record {
+        Record::Message(message) => write_messages(shared, std::slice::from_ref(&*message), false, None).await,
+        Record::Receipt(receipt) => {
+            let receipts = [receipt];
+            let events = until_known(shared, || store::incoming::receipts(pool, held, &receipts)).await?;
+            publish(shared, events.ok_or(Fenced)?).await;
+            Ok(())
+        }
+        Record::State(state, reason, me, want_stopped, written) => {
+            let set = || store::owned::set_state(pool, held, (state, reason), me.as_ref(), want_stopped);
+            let events = until_known(shared, set).await?;
+            publish(shared, events.ok_or(Fenced)?).await;
+            let _ = written.send(());
+            Ok(())
+        }
+        Record::Link(account, answer) => {
+            let linked = until_known(shared, || store::owned::link(pool, held, &account)).await?;
+            if linked == Linked::Fenced {
+                return Err(Fenced);
+            }
+            let _ = answer.send(linked);
+            Ok(())
+        }
+        Record::Reconcile => reconcile(shared).await,
+        Record::Gap => {
+            let events = until_known(shared, || store::owned::announce_gap(pool, held)).await?;
+            publish(shared, events.ok_or(Fenced)?).await;
+            Ok(())
+        }
+    }
+}
+
+/// Reads the page's rows above the mark and records what is missing. A page that cannot answer now will be ready again, and then asks anew.
+async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
+    let mut mark = u64::try_from(owned.profile_row_id).unwrap_or(0);
+    loop {
+        let Some(browser) = shared.browser() else { return Ok(()) };
+        let call = MessagesAbove { row_id: mark, limit: ROWS_A_CALL };
+        let call_id = format!("rows-{}-{}-{mark}", browser.document(), contract::EventId::new());
+        let rows = match browser.call(&call, &call_id, Duration::from_secs(30)).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(session = %shared.session(), %error, "reconciliation stopped");
+                return Ok(());
+            }
+        };
+        // A row that the page cannot produce yet keeps the mark below it: it is read again at the next connect.
+        let held_back = rows.rows.iter().find(|row| row.message.is_none()).map(|row| row.row_id.saturating_sub(1));
+        let messages: Vec<PageMessage> = rows
+            .rows
+            .into_iter()
+            .filter_map(|row| {
+                let mut message = row.message?;
+                message.row_id = Some(row.row_id);
+                Some(message)
+            })
+            .collect();
+        let up_to = held_back.unwrap_or(rows.up_to);
+        write_messages(shared, &messages, true, i64::try_from(up_to).ok()).await?;
+        if !rows.more || rows.up_to <= mark {
+            return Ok(());
+        }
+        mark = rows.up_to;
+    }
+}
+
+async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool, mark: Option<i64>) -> Result<(), Fenced> {
+    let mut rows: Vec<Incoming> = Vec::with_capacity(batch.len());
+    for message in batch.iter().filter(|m| messages::is_content(m)) {
+        let chat = resolve(shared, message).await?;
+        rows.push(messages::incoming(chat, message, recovered));
+    }
+    // One statement must not meet the same key twice.
+    rows.dedup_by(|a, b| a.wa_id == b.wa_id && a.from_me == b.from_me && a.chat == b.chat && a.sender == b.sender);
+    if rows.is_empty() && mark.is_none() {
+        return Ok(());
+    }
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let events = until_known(shared, || store::incoming::record(pool, held, &rows, mark)).await?;
+    publish(shared, events.ok_or(Fenced)?).await;
+    Ok(())
+}
+
+async fn resolve(shared: &Shared, message: &PageMessage) -> Result<contract::ChatId, Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
+    let account = owned.account.unwrap_or_default();
+    let names = messages::chat_names(message);
+    let title = message.notify_name.as_deref().filter(|_| !message.from_me);
+    until_known(shared, || store::aliases::resolve(pool, held.tenant(), held.session(), &account, &names, title)).await
+}
+
+/// Repeats a statement until the database has answered.
+async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(shared: &Shared, statement: impl Fn() -> F) -> Result<T, Fenced> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match statement().await {
+            Ok(value) => return Ok(value),
+            Err(error) => tracing::warn!(session = %shared.session(), %error, "not recorded yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(2)),
+            () = shared.gone.cancelled() => return Err(Fenced),
+        }
+    }
+}
+
+/// Tells the stream. Redis being away loses nothing: the events are in Postgres, and the reconciler appends them.
+pub async fn publish(shared: &Shared, events: Vec<Event>) {
+    if events.is_empty() {
+        return;
+    }
+    let services = &shared.services;
+    if let Err(error) = queue::events::publish(&services.pool, &services.redis, shared.lease.held().tenant(), &events).await {
+        tracing::warn!(session = %shared.session(), %error, "not published yet");
+    }
+}

@@ -1,0 +1,75 @@
+//! One page's address: TLS, the document and its scripts, and the socket beside them.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::{
+    World,
+    faults::Kind,
+    page::{self, Profile},
+    socket,
+};
+
+/// The parts that a slow page arrives in.
+const PARTS: usize = 3;
+/// `hasSynced` flips so long after the page's version is known, at the earliest.
+const SYNCED_AFTER_MS: u64 = 1_300;
+
+#[derive(Clone)]
+struct Site {
+    world: Arc<World>,
+    profile: Profile,
+}
+
+/// Serves one page profile for ever.
+pub async fn serve(listener: TcpListener, tls: TlsAcceptor, world: Arc<World>, profile: Profile) {
+    let router = Router::new()
+        .route("/", get(document))
+        .route("/{script}", get(script))
+        .route("/ws/chat", get(socket::upgrade))
+        .with_state(Site { world: world.clone(), profile })
+        .layer(axum::Extension(world));
+    while let Ok((stream, _)) = listener.accept().await {
+        let (tls, router) = (tls.clone(), router.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                router.clone().oneshot(request.map(Body::new))
+            });
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn document(State(site): State<Site>, _: Request) -> Response {
+    let slow = site.world.lock().faults.take(Kind::SlowModules, "");
+    let html = match slow {
+        Some(fault) => page::html(PARTS, fault.ms.unwrap_or(2_500)),
+        None => page::html(1, 0),
+    };
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], html).into_response()
+}
+
+async fn script(State(site): State<Site>, Path(name): Path<String>) -> Response {
+    let strict = site.world.lock().faults.take(Kind::Strict, "").is_some();
+    let part = name.strip_prefix("part").and_then(|n| n.strip_suffix(".js")).and_then(|n| n.parse().ok()).filter(|n| *n < PARTS);
+    let text = match (name.as_str(), part) {
+        ("app.js", _) => page::part(site.profile, strict, SYNCED_AFTER_MS, 0, 1),
+        (_, Some(n)) => page::part(site.profile, strict, SYNCED_AFTER_MS, n, PARTS),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text).into_response()
+}
