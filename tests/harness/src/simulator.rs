@@ -127,7 +127,7 @@ impl Simulator {
     /// # Panics
     /// When the answer has none.
     pub async fn send(&self, phone: &str, to: &str, text: &str) -> String {
-        let sent = ok(self.post(&format!("/accounts/{phone}/send"), json!({ "to": to, "type": "text", "body": text })).await);
+        let sent = ok(self.post(&format!("/accounts/{phone}/send"), json!({ "to": to, "type": "text", "text": text })).await);
         sent["id"].as_str().expect("a sent message has an id").to_owned()
     }
 
