@@ -303,7 +303,7 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
 async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let ids: [(&'static str, &dyn std::fmt::Display); 2] = [("job", &job.id), ("session", &job.session)];
+    let ids: [(&'static str, &(dyn std::fmt::Display + Sync)); 2] = [("job", &job.id), ("session", &job.session)];
     loop {
         match store::outcomes::record(pool, held, job, &outcome).await {
             Ok(Recorded::Written(events)) => {
