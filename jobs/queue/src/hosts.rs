@@ -42,9 +42,22 @@ pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord) -> Resu
     let now = time(redis).await?;
     let record = serde_json::to_string(record).unwrap_or_default();
     ::redis::pipe()
-        .cmd("ZADD").arg(keys::HOSTS).arg(now).arg(host.to_string()).ignore()
-        .cmd("SET").arg(keys::host(host)).arg(record).arg("EX").arg(600).ignore()
-        .cmd("ZREMRANGEBYSCORE").arg(keys::HOSTS).arg("-inf").arg(now - 600_000).ignore()
+        .cmd("ZADD")
+        .arg(keys::HOSTS)
+        .arg(now)
+        .arg(host.to_string())
+        .ignore()
+        .cmd("SET")
+        .arg(keys::host(host))
+        .arg(record)
+        .arg("EX")
+        .arg(600)
+        .ignore()
+        .cmd("ZREMRANGEBYSCORE")
+        .arg(keys::HOSTS)
+        .arg("-inf")
+        .arg(now - 600_000)
+        .ignore()
         .query_async::<()>(&mut redis.commands())
         .await?;
     Ok(())
@@ -104,7 +117,8 @@ pub async fn wanted_changes(redis: &Redis) -> Wanted {
 /// [`QueueError`].
 pub async fn same_redis(redis: &Redis, known: &mut Option<String>) -> Result<bool, QueueError> {
     let fresh = HostId::new().to_string();
-    let before: Option<String> = ::redis::cmd("SET").arg(keys::BIRTH).arg(&fresh).arg("NX").arg("GET").query_async(&mut redis.commands()).await?;
+    let before: Option<String> =
+        ::redis::cmd("SET").arg(keys::BIRTH).arg(&fresh).arg("NX").arg("GET").query_async(&mut redis.commands()).await?;
     let (now, was_there) = before.map_or((fresh, false), |mark| (mark, true));
     let same = was_there && known.as_ref().is_none_or(|mark| *mark == now);
     *known = Some(now);

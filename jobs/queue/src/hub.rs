@@ -10,7 +10,7 @@ use std::{
 };
 
 use apalis_core::task::{Task, builder::TaskBuilder};
-use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault};
+use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault_point};
 use store::{
     PgPool,
     lane_jobs::{self, LaneJob},
@@ -20,8 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Done, Entry, LaneBackend, Lease, QueueError, Redis,
-    backend,
+    Done, Entry, LaneBackend, Lease, QueueError, Redis, backend,
     bus::Heard,
     hosts, keys,
     lane::LaneState,
@@ -125,9 +124,8 @@ impl Hub {
         if !lease::take(&self.redis, &key, &claim, ttl).await? {
             return Ok(None);
         }
-        let id: [(&'static str, &(dyn std::fmt::Display + Sync)); 1] = [("session", &session.session)];
-        let _ = fault::point("lease.after_claim", &id).await;
-        let _ = fault::point("lease.before_bump", &id).await;
+        let _ = fault_point!("lease.after_claim", "session" => session.session);
+        let _ = fault_point!("lease.before_bump", "session" => session.session);
         let bumped = store::leases::bump(&self.pool, session, owner, self.host).await;
         let held = match bumped {
             Ok(Some(held)) => held,
@@ -136,7 +134,7 @@ impl Hub {
                 return other.map(|_| None).map_err(QueueError::from);
             }
         };
-        let _ = fault::point("lease.before_cas", &id).await;
+        let _ = fault_point!("lease.before_cas", "session" => session.session);
         let lease = Lease::new(held, asked + self.timings.lease_ttl_ms);
         if !lease::confirm(&self.redis, &lease, &claim, ttl).await? {
             return Ok(None);
@@ -247,7 +245,8 @@ impl Hub {
             return round;
         }
         let held: Vec<_> = leases.iter().map(|l| *l.held()).collect();
-        let (renewed, ours) = tokio::join!(lease::renew(&self.redis, &leases, self.timings.lease_ttl()), store::leases::still_held(&self.pool, &held));
+        let (renewed, ours) =
+            tokio::join!(lease::renew(&self.redis, &leases, self.timings.lease_ttl()), store::leases::still_held(&self.pool, &held));
         let until = asked + self.timings.lease_ttl_ms;
         match renewed {
             Ok(renewed) => {

@@ -51,7 +51,14 @@ mod tests {
         let tag = |key: String| key.split(['{', '}']).nth(1).unwrap().parse::<u16>().unwrap();
         let first = tag(lease(tenant, session));
         assert!(first < SHARDS);
-        for key in [lane(tenant, session, Lane::Write), events(tenant), wake(tenant, session), new_events(tenant), qr(tenant, session), firehose(tenant)] {
+        for key in [
+            lane(tenant, session, Lane::Write),
+            events(tenant),
+            wake(tenant, session),
+            new_events(tenant),
+            qr(tenant, session),
+            firehose(tenant),
+        ] {
             assert_eq!(tag(key), first);
         }
     }

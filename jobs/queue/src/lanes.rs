@@ -38,7 +38,7 @@ async fn add(redis: &Redis, tenant: TenantId, session: SessionId, entries: &[Wai
 /// [`QueueError`].
 pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: SessionId) -> Result<usize, QueueError> {
     let unfinished = store::lane_jobs::unfinished(pool, tenant, session).await?;
-    let _ = contract::fault::point("lane.rebuild_vs_push", &[("session", &session)]).await;
+    let _ = contract::fault_point!("lane.rebuild_vs_push", "session" => session);
     add(redis, tenant, session, &unfinished, true).await?;
     Ok(unfinished.len())
 }

@@ -72,7 +72,8 @@ impl Lease {
 /// Takes the lock under a provisional value. `false`: somebody holds it.
 pub(crate) async fn take(redis: &Redis, key: &str, claim: &str, ttl: Duration) -> Result<bool, QueueError> {
     let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let won: Option<String> = ::redis::cmd("SET").arg(key).arg(claim).arg("NX").arg("PX").arg(ms).query_async(&mut redis.commands()).await?;
+    let won: Option<String> =
+        ::redis::cmd("SET").arg(key).arg(claim).arg("NX").arg("PX").arg(ms).query_async(&mut redis.commands()).await?;
     Ok(won.is_some())
 }
 

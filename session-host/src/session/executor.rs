@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault, wa_id_of};
+use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault_point, wa_id_of};
 use queue::Done;
 use store::{
     lane_jobs::{LaneJob, Start},
@@ -76,11 +76,11 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
     };
     let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
     let known = look_up(shared, job.id, &key, &wa_id).await?;
-    let _ = fault::point("host.before_start", &[("job", &job.id), ("session", &job.session)]).await;
+    let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
     if let Some(done) = start(shared, job, Some(&key)).await? {
         return Ok(done);
     }
-    let _ = fault::point("host.after_start", &[("job", &job.id), ("session", &job.session)]).await;
+    let _ = fault_point!("host.after_start", "job" => job.id, "session" => job.session);
     if known.is_some() {
         // Sent before under this id (a resend, or a job lost with its rows): what is there is all that may be.
         return prove(shared, job, &key, &wa_id, &mut acks).await;
@@ -303,11 +303,10 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
 async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let ids: [(&'static str, &(dyn std::fmt::Display + Sync)); 2] = [("job", &job.id), ("session", &job.session)];
     loop {
         match store::outcomes::record(pool, held, job, &outcome).await {
             Ok(Recorded::Written(events)) => {
-                let _ = fault::point("outcome.before_publish", &ids).await;
+                let _ = fault_point!("outcome.before_publish", "job" => job.id, "session" => job.session);
                 recorder::publish(shared, events).await;
                 break;
             }
@@ -321,6 +320,6 @@ async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     metrics::counter!("zaguan_jobs_finished_total", "kind" => job.kind.clone(), "state" => outcome.state().as_str()).increment(1);
-    let _ = fault::point("outcome.before_ack", &ids).await;
+    let _ = fault_point!("outcome.before_ack", "job" => job.id, "session" => job.session);
     Ok(Done::Ack)
 }
