@@ -25,12 +25,11 @@ pub async fn run(run: &Path, hosts: u8) -> ExitCode {
     if let Err(error) = take(run) {
         return fail(&error);
     }
+    // From here on `.run` is ours, and told so however this ends; a part that does not start panics.
+    let ours = Ours(run);
     let started = tokio::select! {
         started = start(run, hosts) => started,
-        () = stop.asked() => {
-            clear(run);
-            return ExitCode::SUCCESS;
-        }
+        () = stop.asked() => return ExitCode::SUCCESS,
     };
     let (stack, hosts) = match started {
         Ok(started) => started,
@@ -41,14 +40,24 @@ pub async fn run(run: &Path, hosts: u8) -> ExitCode {
         () = watch(&stack, &hosts) => (),
     }
     say("\nstopping …");
-    clear(run);
+    let _ = fs::remove_file(run.join("env"));
     tokio::select! {
         () = drain(&hosts) => (),
         () = stop.asked() => (),
     }
     drop(hosts);
     drop(stack);
+    drop(ours);
     ExitCode::SUCCESS
+}
+
+/// `.run` while we live.
+struct Ours<'a>(&'a Path);
+
+impl Drop for Ours<'_> {
+    fn drop(&mut self) {
+        clear(self.0);
+    }
 }
 
 /// Makes `.run` ours: refuses while another run lives, ends what a killed one left.
