@@ -1,176 +1,131 @@
-//! What a caller of the API does, step by step, as JSON: knows no type of ours, so that a changed shape breaks a test.
+//! A caller of the API, as a test sees it.
 
-use std::{ops::Deref, time::Duration};
+use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::{
-    http::{Answer, Http},
-    simulator::Simulator,
-    wait::until,
-};
+use crate::until;
 
-/// The states in which a job has ended.
-const ENDED: [&str; 5] = ["succeeded", "failed", "cancelled", "expired", "unknown"];
-
-/// The API under one identity. `get`, `post` and the rest come from [`Http`].
+/// An answer.
 #[derive(Debug, Clone)]
-pub struct ApiClient {
-    http: Http,
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body, `null` where it is not JSON.
+    pub body: Value,
 }
 
-impl Deref for ApiClient {
-    type Target = Http;
-    fn deref(&self) -> &Http {
-        &self.http
+impl Answer {
+    /// The body, of an answer that must be a success.
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.body);
+        self.body
     }
+}
+
+/// Somebody who is logged in.
+#[derive(Debug, Clone)]
+pub struct ApiClient {
+    http: reqwest::Client,
+    url: String,
+    token: String,
 }
 
 impl ApiClient {
     /// Logs in.
-    ///
-    /// # Panics
-    /// When that is refused.
-    pub async fn login(http: &Http, email: &str, password: &str) -> Self {
-        let answer = http.post("/api/auth/login", json!({ "email": email, "password": password })).await.expect(200);
-        let token = answer["accessToken"].as_str().expect("a login answers a token");
-        Self { http: http.bearer(token) }
+    pub async fn login(url: &str, email: &str, password: &str) -> Self {
+        let http = reqwest::Client::new();
+        let client = Self { http, url: url.to_owned(), token: String::new() };
+        let tokens = client.post("/api/auth/login", json!({"email": email, "password": password})).await.ok();
+        Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
     }
 
-    /// Asks for the default session to be started.
-    pub async fn init(&self) -> Value {
-        self.post("/api/whatsapp/init", json!({})).await.expect(202)
+    /// The same caller without a token.
+    pub fn stranger(&self) -> Self {
+        Self { token: String::new(), ..self.clone() }
     }
 
-    /// The default session.
-    pub async fn status(&self) -> Value {
-        self.get("/api/whatsapp/status").await.expect(200)
-    }
-
-    /// Waits for the default session to reach `state`.
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn reaches(&self, state: &str, within: Duration) -> Value {
-        let mut last = Value::Null;
-        let end = tokio::time::Instant::now() + within;
-        while tokio::time::Instant::now() < end {
-            last = self.status().await;
-            if last["state"] == state {
-                return last;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    /// Any request.
+    pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(40));
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
         }
-        panic!("waited {within:?} for the session to be {state}; it is {last}");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("the API answers");
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) }
     }
 
-    /// The code to scan, as soon as there is one.
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn qr(&self, within: Duration) -> String {
-        until("a code to scan", within, || async {
-            let answer = self.get("/api/whatsapp/qr").await;
-            match answer.status.as_u16() {
-                200 => Some(answer.json["qr"].as_str().expect("an answer with a code").to_owned()),
-                503 => None,
-                _ => panic!("{} answered {}: {}", answer.request, answer.status, answer.text()),
-            }
-        })
-        .await
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, &[], None).await
     }
 
-    /// Starts the default session, scans its code with `phone`, and waits until it works.
-    ///
-    /// # Panics
-    /// When that takes more than a minute and a half.
-    pub async fn link(&self, sim: &Simulator, phone: &str) {
-        self.init().await;
-        let qr = self.qr(Duration::from_secs(60)).await;
-        sim.scan(phone, &qr).await;
-        self.reaches("working", Duration::from_secs(30)).await;
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::POST, path, &[], Some(body)).await
     }
 
-    /// Sends a text, and answers whatever came.
-    pub async fn try_send_text(&self, chat: &str, text: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send(Method::POST, &format!("/api/chats/{chat}/messages"), Some(json!({ "type": "text", "text": text })), headers).await
+    /// GET as bytes, with an `Accept`.
+    pub async fn bytes(&self, path: &str, accept: &str) -> (StatusCode, Vec<u8>) {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).header("accept", accept);
+        let answer = request.send().await.expect("the API answers");
+        (answer.status(), answer.bytes().await.expect("a whole body").to_vec())
     }
 
-    /// Sends a text, and answers the accepted job.
-    ///
-    /// # Panics
-    /// When it is not accepted, or `Location` does not name the job.
-    pub async fn send_text(&self, chat: &str, text: &str) -> Value {
-        let answer = self.try_send_text(chat, text, &[]).await;
-        let location = answer.header("location").to_owned();
-        let job = answer.expect(202);
-        assert_eq!(Some(location.as_str()), job["id"].as_str().map(|id| format!("/api/jobs/{id}")).as_deref());
-        job
+    /// Sends a text to a chat of the default session; the answer is 202 or a problem.
+    pub async fn send(&self, chat: &str, text: &str) -> Answer {
+        self.post(&format!("/api/chats/{chat}/messages"), json!({"type": "text", "text": text})).await
+    }
+
+    /// The id of an accepted job.
+    pub async fn accepted(&self, chat: &str, text: &str) -> String {
+        let answer = self.send(chat, text).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+        answer.body["id"].as_str().unwrap_or_default().to_owned()
     }
 
     /// A job.
     pub async fn job(&self, id: &str) -> Value {
-        self.get(&format!("/api/jobs/{id}")).await.expect(200)
+        self.get(&format!("/api/jobs/{id}")).await.ok()
     }
 
-    /// Waits until `is` holds of a job.
-    ///
-    /// # Panics
-    /// After `within`; the message shows the job as it was last.
-    pub async fn job_until(&self, job: &Value, what: &str, within: Duration, is: impl Fn(&Value) -> bool) -> Value {
-        let id = job["id"].as_str().expect("a job has an id");
-        let end = tokio::time::Instant::now() + within;
-        loop {
-            let now = self.job(id).await;
-            if is(&now) {
-                return now;
-            }
-            assert!(tokio::time::Instant::now() < end, "waited {within:?} for {what}; the job is {now}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    /// A job once it has ended.
+    pub async fn ended(&self, id: &str, within: Duration) -> Value {
+        until(&format!("the end of {id}"), within, || async {
+            let job = self.job(id).await;
+            (!matches!(job["state"].as_str(), Some("queued" | "running"))).then_some(job)
+        })
+        .await
     }
 
-    /// Waits for a job's end.
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn job_ended(&self, job: &Value, within: Duration) -> Value {
-        self.job_until(job, "the job's end", within, |job| ENDED.iter().any(|state| job["state"] == *state)).await
+    /// The default session's state.
+    pub async fn state(&self) -> String {
+        self.get("/api/whatsapp/status").await.ok()["state"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits for a job to succeed.
-    ///
-    /// # Panics
-    /// When it ends otherwise, or after `within`.
-    pub async fn job_succeeded(&self, job: &Value, within: Duration) -> Value {
-        let ended = self.job_ended(job, within).await;
-        assert_eq!(ended["state"], "succeeded", "{ended}");
-        ended
+    /// Until the default session is in a state.
+    pub async fn until_state(&self, state: &str, within: Duration) {
+        until(&format!("the session to be {state}"), within, || async { (self.state().await == state).then_some(()) }).await;
     }
 
-    /// All events after `seq`, oldest first.
-    pub async fn events(&self, after: u64) -> Vec<Value> {
-        let (mut all, mut after) = (Vec::new(), after);
-        loop {
-            let page = self.get(&format!("/api/events?after={after}&limit=200")).await.expect(200);
-            let items = page["items"].as_array().cloned().unwrap_or_default();
-            let Some(last) = items.last().and_then(|event| event["seq"].as_u64()) else { return all };
-            after = last;
-            all.extend(items);
-        }
+    /// All events after a `seq`.
+    pub async fn events(&self, after: i64) -> Vec<Value> {
+        let page = self.get(&format!("/api/events?after={after}&limit=200")).await.ok();
+        page["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Waits for the first event after `seq` of which `is` holds.
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn event(&self, after: u64, what: &str, within: Duration, is: impl Fn(&Value) -> bool) -> Value {
-        until(what, within, || async { self.events(after).await.into_iter().find(|event| is(event)) }).await
-    }
-
-    /// The `seq` of the last event.
-    pub async fn last_seq(&self) -> u64 {
-        self.events(0).await.last().and_then(|event| event["seq"].as_u64()).unwrap_or(0)
+    /// The first event for which `fits`, once it is there.
+    pub async fn event(&self, what: &str, within: Duration, fits: impl Fn(&Value) -> bool) -> Value {
+        until(what, within, || async { self.events(0).await.into_iter().find(|e| fits(e)) }).await
     }
 }

@@ -1,123 +1,83 @@
-//! A Redis of our own: empty, on a free port, never evicting, forgetting everything when it ends.
+//! A private Redis that keeps nothing on disk.
 
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use redis::aio::MultiplexedConnection;
-use rustix::process::Signal;
-
-use crate::{
-    folder::Folder,
-    ports::free_port,
-    process::{Process, Program},
-    user::User,
-    wait::until,
-};
+use crate::{Error, Folder, User, process::Process, until};
 
 /// A running server.
-#[derive(Debug)]
 pub struct Redis {
-    program: Program,
     user: User,
+    dir: PathBuf,
+    logs: PathBuf,
     port: u16,
-    server: Option<Process>,
+    process: Process,
 }
 
 impl Redis {
-    /// Starts one.
+    /// Starts one on a free port.
     ///
-    /// # Panics
-    /// When Redis is not installed or does not answer.
-    pub async fn start(folder: &Folder, user: User, logs: &Path) -> Self {
-        let home = folder.private("redis").expect("the stack's folder takes folders");
-        let port = free_port();
-        let program = Program::new("redis", "/usr/bin/redis-server", &home, logs).args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--dir",
-            &home.display().to_string(),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--maxmemory-policy",
-            "noeviction",
-        ]);
-        let mut redis = Self { program, user, port, server: None };
-        redis.up().await;
-        redis
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(user: User, folder: &Folder, logs: &std::path::Path) -> Result<Self, Error> {
+        let (dir, port) = (folder.sub("redis")?, crate::free_port());
+        let process = Self::run(user, &dir, logs, port)?;
+        let redis = Self { user, dir, logs: logs.to_owned(), port, process };
+        redis.ready().await;
+        Ok(redis)
     }
 
-    /// Starts it again, empty, on the same port.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn up(&mut self) {
-        let server = self.program.clone().spawn(self.user).expect("Redis can be started: run `make setup`");
-        server.ready("answered", Duration::from_secs(10), || async { self.try_connect().await }).await;
-        self.server = Some(server);
+    fn run(user: User, dir: &std::path::Path, logs: &std::path::Path, port: u16) -> std::io::Result<Process> {
+        let mut command = user.tied("/usr/bin/redis-server", "KILL");
+        command.current_dir(dir).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(["--maxmemory-policy", "noeviction"]);
+        Process::start("redis", logs, command)
     }
 
-    /// Kills it: connections break, and all it held is gone.
-    ///
-    /// # Panics
-    /// When it does not end.
-    pub async fn kill(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.signal(Signal::KILL);
-            server.end(Duration::from_secs(5)).await;
-        }
+    async fn ready(&self) {
+        until("Redis", Duration::from_secs(10), || async { self.try_command(&["PING"]).await.ok() }).await;
     }
 
-    /// [`Redis::kill`] and [`Redis::up`].
-    pub async fn restart(&mut self) {
-        self.kill().await;
-        self.up().await;
-    }
-
-    /// Stops it from answering without closing a connection, until [`Redis::resume`].
-    pub fn pause(&self) {
-        self.server.as_ref().inspect(|server| server.signal(Signal::STOP));
-    }
-
-    /// Lets it answer again.
-    pub fn resume(&self) {
-        self.server.as_ref().inspect(|server| server.signal(Signal::CONT));
-    }
-
-    /// Empties it, scripts included, as a fail-over to an empty replica would.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn flushall(&self) {
-        let mut connection = self.connection().await;
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("FLUSHALL").ignore().cmd("SCRIPT").arg("FLUSH").ignore();
-        pipeline.query_async::<()>(&mut connection).await.expect("Redis answers");
-    }
-
-    /// What services connect to.
+    /// Its address.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A connection for a test's own questions.
+    /// The server's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Asks the server something.
     ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn connection(&self) -> MultiplexedConnection {
-        until("Redis to answer", Duration::from_secs(5), || self.try_connect()).await
+    /// # Errors
+    /// Redis' own.
+    pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query_async(&mut connection).await
     }
 
-    async fn try_connect(&self) -> Option<MultiplexedConnection> {
-        let client = redis::Client::open(self.url()).expect("the address is well formed");
-        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-        redis::cmd("PING").query_async::<String>(&mut connection).await.ok().map(|_| connection)
+    /// Asks the server something that it must answer.
+    pub async fn command(&self, words: &[&str]) -> redis::Value {
+        self.try_command(words).await.expect("Redis answers")
     }
 
-    /// The server's process, while it is up.
-    pub fn process(&self) -> Option<&Process> {
-        self.server.as_ref()
+    /// `kill -9`: nothing is kept.
+    pub async fn kill(&mut self) {
+        self.process.signal(rustix::process::Signal::KILL);
+        self.process.wait(Duration::from_secs(5)).await;
+    }
+
+    /// Up again, empty, on the same port.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn up(&mut self) -> Result<(), Error> {
+        self.process = Self::run(self.user, &self.dir, &self.logs, self.port)?;
+        self.ready().await;
+        Ok(())
     }
 }

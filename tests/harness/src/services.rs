@@ -1,364 +1,205 @@
-//! Our own binaries as processes: the API, session hosts, and the API's commands.
+//! Our own services as processes.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    process::ExitStatus,
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    folder::Folder,
-    http::Http,
-    process::{Process, Program},
-    procs::{self, ProcessId},
-    user::User,
-    wait::until_true,
+    Error, User,
+    process::{self, Process},
+    until,
 };
 
-/// A binary of this workspace, beside the one that runs now.
-///
-/// # Panics
-/// When it has not been built.
-pub fn binary(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("a running program has a path");
-    // Tests run from target/debug/deps, binaries from target/debug.
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
-    found.unwrap_or_else(|| {
-        panic!("{name} is not built: run `make test`, or `cargo build --workspace --bins --features contract/fault-points`")
-    })
-}
-
-/// The environment that all our services share.
+/// What every service is told.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Shared {
+    /// Who they run as.
+    pub user: User,
+    /// Their programs.
+    pub bin: PathBuf,
+    /// Their logs.
+    pub logs: PathBuf,
     /// Postgres.
     pub database_url: String,
     /// Redis.
     pub redis_url: String,
-    /// Overrides of the protocol's durations.
-    pub timings: Value,
-    /// The socket of the fault points.
+    /// `TIMINGS`.
+    pub timings: String,
+    /// Where fault points ask.
     pub faults: Option<PathBuf>,
 }
 
-impl Settings {
-    fn env(&self) -> Vec<(String, String)> {
-        let mut env = vec![
-            ("DATABASE_URL", self.database_url.clone()),
-            ("REDIS_URL", self.redis_url.clone()),
-            ("ZAGUAN_ENV", "development".to_owned()),
-            ("TIMINGS", self.timings.to_string()),
-        ];
-        env.extend(self.faults.as_ref().map(|socket| ("ZAGUAN_FAULTS", socket.display().to_string())));
-        env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+impl Shared {
+    fn command(&self, program: &str, signal: &str) -> std::process::Command {
+        let mut command = self.user.tied(self.bin.join(program), signal);
+        command.current_dir(&self.bin).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.bin).env("LANG", "C.UTF-8");
+        command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).env("TIMINGS", &self.timings);
+        command.env("ZAGUAN_ENV", "development").env("RUST_LOG", "info");
+        if let Some(faults) = &self.faults {
+            command.env("ZAGUAN_FAULTS", faults);
+        }
+        command
     }
+}
+
+/// The programs beside the one that runs: cargo puts them there.
+///
+/// # Errors
+/// Where the running program has no place.
+pub fn built_programs() -> io::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let folder = me.parent().ok_or_else(|| io::Error::other("this program lies nowhere"))?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
 }
 
 /// The HTTP service.
-#[derive(Debug)]
 pub struct Api {
-    program: Program,
-    user: User,
-    http: Http,
-    metrics: String,
-    process: Option<Process>,
+    shared: Shared,
+    keys: String,
+    port: u16,
+    metrics: u16,
+    /// Its process.
+    pub process: Process,
 }
 
 impl Api {
-    /// Starts it and waits until it is ready.
+    /// Applies the migrations.
     ///
-    /// # Panics
-    /// When it does not become ready.
-    pub async fn start(folder: &Folder, user: User, logs: &Path, settings: &Settings, ports: [u16; 2], env: &[(String, String)]) -> Self {
-        let home = folder.private("api").expect("the stack's folder takes folders");
-        let path = folder.adopt(&binary("zaguan-api")).expect("the binary can be copied");
-        let [port, metrics] = ports;
-        let url = format!("http://127.0.0.1:{port}");
-        let program = Program::new("api", path, &home, logs)
-            .env(settings.env())
-            .env([
-                ("API_ADDR", format!("127.0.0.1:{port}")),
-                ("METRICS_ADDR", format!("127.0.0.1:{metrics}")),
-                ("PUBLIC_URL", url.clone()),
-                ("JWT_KEYS", random_key()),
-            ])
-            .env(env.iter().cloned());
-        let metrics = format!("http://127.0.0.1:{metrics}/metrics");
-        let mut api = Self { program, user, http: Http::new(url), metrics, process: None };
-        api.up().await;
-        api
+    /// # Errors
+    /// What the command said.
+    pub fn migrate(shared: &Shared) -> Result<(), Error> {
+        run(shared.command("zaguan-api", "KILL").arg("migrate"), None).map(drop)
     }
 
-    /// Starts it again, on the same address with the same keys.
+    /// Makes a tenant with its first ADMIN; answers `{tenant, user, session}`.
     ///
-    /// # Panics
-    /// When it does not become ready.
-    pub async fn up(&mut self) {
-        let process = self.program.clone().spawn(self.user).expect("the API can be started");
-        let ready = async || self.http.try_send(reqwest::Method::GET, "/readyz", None, &[]).await.ok().filter(|a| a.status.is_success());
-        process.ready("ready", Duration::from_secs(30), ready).await;
-        self.process = Some(process);
+    /// # Errors
+    /// What the command said.
+    pub fn make_tenant(shared: &Shared, name: &str, email: &str, password: &str) -> Result<Value, Error> {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.args(["tenant", "create", "--name", name, "--email", email, "--password-file", "-"]);
+        Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
     }
 
-    /// Ends it in order.
+    /// Starts it on a free port.
     ///
-    /// # Panics
-    /// When it does not end.
-    pub async fn sigterm(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.signal(Signal::TERM);
-            process.end(Duration::from_secs(40)).await;
-        }
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared) -> Result<Self, Error> {
+        let keys = STANDARD.encode(crate::random_bytes(32));
+        let (port, metrics) = (crate::free_port(), crate::free_port());
+        let process = Self::run(shared, &keys, port, metrics)?;
+        let api = Self { shared: shared.clone(), keys, port, metrics, process };
+        api.ready().await;
+        Ok(api)
     }
 
-    /// Kills it.
-    ///
-    /// # Panics
-    /// When it does not end.
-    pub async fn kill9(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.signal(Signal::KILL);
-            process.end(Duration::from_secs(5)).await;
-        }
+    fn run(shared: &Shared, keys: &str, port: u16, metrics: u16) -> io::Result<Process> {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
+        command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{port}"));
+        Process::start("api", &shared.logs, command)
     }
 
-    /// Requests without identity.
-    pub fn http(&self) -> &Http {
-        &self.http
+    async fn ready(&self) {
+        let (http, url) = (reqwest::Client::new(), format!("{}/readyz", self.url()));
+        until("the API", Duration::from_secs(20), || async { http.get(&url).send().await.ok().filter(|a| a.status().is_success()) }).await;
     }
 
-    /// Where its metrics are.
-    pub fn metrics_url(&self) -> &str {
-        &self.metrics
-    }
-
-    /// Its process, while it is up.
-    pub fn process(&self) -> Option<&Process> {
-        self.process.as_ref()
-    }
-}
-
-/// Runs a command of `zaguan-api` to its end and answers what it printed.
-///
-/// # Panics
-/// When it fails.
-pub fn api_command(folder: &Folder, user: User, logs: &Path, settings: &Settings, args: &[&str]) -> String {
-    let path = folder.adopt(&binary("zaguan-api")).expect("the binary can be copied");
-    let program = Program::new("api-commands", path, folder.path(), logs).env(settings.env()).args(args);
-    let (process, mut out) = program.spawn_piped(user).expect("the API's binary can be run");
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut out, &mut text).expect("its standard output can be read");
-    let gone = procs::wait_gone(&[process.id()], Duration::from_secs(10));
-    let ok = gone.is_empty() && process.ended().is_some_and(|status| status.success());
-    assert!(ok, "zaguan-api {} failed; {}", args.join(" "), process.tail(40));
-    text
-}
-
-/// How a session host is to be started.
-#[derive(Debug, Clone)]
-pub struct HostOptions {
-    /// Names it in logs and pid files.
-    pub name: String,
-    /// How many sessions it takes.
-    pub slots: usize,
-    /// Its data directory; one of its own where none is given.
-    pub data_dir: Option<PathBuf>,
-    /// Switches for the browser.
-    pub chromium_args: Vec<String>,
-    /// More variables; they win.
-    pub env: Vec<(String, String)>,
-    /// Where its metrics are served.
-    pub metrics_port: u16,
-}
-
-/// A session host: the guard, the host proper below it, and their browsers.
-#[derive(Debug)]
-pub struct Host {
-    program: Program,
-    user: User,
-    data_dir: PathBuf,
-    metrics: String,
-    process: Option<Process>,
-}
-
-impl Host {
-    /// Starts one.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    pub async fn start(folder: &Folder, user: User, logs: &Path, settings: &Settings, options: HostOptions) -> Self {
-        let home = folder.private(&options.name).expect("the stack's folder takes folders");
-        let data_dir = options.data_dir.unwrap_or_else(|| home.join("data"));
-        let path = folder.adopt(&binary("zaguan-host")).expect("the binary can be copied");
-        let args = serde_json::to_string(&options.chromium_args).expect("strings are JSON");
-        let mut program = Program::new(&options.name, path, &home, logs).env(settings.env());
-        program = program.env([
-            ("HOST_SLOTS", options.slots.to_string()),
-            ("HOST_DATA_DIR", data_dir.display().to_string()),
-            ("CHROMIUM_BIN", "/usr/lib/chromium/chromium-headless-shell".to_owned()),
-            ("CHROMEDRIVER_BIN", "/usr/bin/chromedriver".to_owned()),
-            ("CHROMIUM_ARGS", args),
-            ("METRICS_ADDR", format!("127.0.0.1:{}", options.metrics_port)),
-        ]);
-        program = program.env(options.env);
-        let metrics = format!("http://127.0.0.1:{}", options.metrics_port);
-        let mut host = Self { program, user, data_dir, metrics, process: None };
-        host.up().await;
-        host
-    }
-
-    /// Starts it again on the same data directory.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    pub async fn up(&mut self) {
-        let process = self.program.clone().spawn(self.user).expect("the host can be started");
-        let metrics = Http::new(&self.metrics);
-        let ready = async || metrics.try_send(reqwest::Method::GET, "/metrics", None, &[]).await.ok().filter(|a| a.status.is_success());
-        process.ready("served metrics", Duration::from_secs(30), ready).await;
-        self.process = Some(process);
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.program.name
-    }
-
-    /// Where its profiles are.
-    pub fn data_dir(&self) -> &Path {
-        &self.data_dir
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Where its metrics are.
     pub fn metrics_url(&self) -> String {
-        format!("{}/metrics", self.metrics)
+        format!("http://127.0.0.1:{}/metrics", self.metrics)
     }
 
-    /// The guard, which is the process that was started.
+    /// `kill -9`, then up again on the same port with the same keys.
     ///
-    /// # Panics
-    /// When it is down.
-    pub fn guard(&self) -> ProcessId {
-        self.running().id()
-    }
-
-    /// The host proper, while it lives.
-    pub fn proper(&self) -> Option<ProcessId> {
-        let guard = self.process.as_ref()?.pid();
-        let host = |entry: &procs::Entry| entry.parent == guard && !entry.zombie && entry.command_line().contains("--host-proper");
-        procs::all().into_iter().find(host).map(|entry| entry.id)
-    }
-
-    /// The pid of the host proper.
-    ///
-    /// # Panics
-    /// When it is down.
-    pub fn pid(&self) -> i32 {
-        self.proper().expect("the host proper runs").pid
-    }
-
-    /// `kill -9` of the host proper; its guard lives on and cleans up.
-    ///
-    /// # Panics
-    /// When there is none.
-    pub fn kill9(&self) {
-        self.proper().expect("the host proper runs").signal(Signal::KILL);
-    }
-
-    /// `kill -9` of the guard alone.
-    pub fn kill9_guard(&self) {
-        self.running().signal(Signal::KILL);
-    }
-
-    /// Sends the host proper a signal (`STOP`, `CONT`).
-    ///
-    /// # Panics
-    /// When there is none.
-    pub fn signal(&self, signal: Signal) {
-        self.proper().expect("the host proper runs").signal(signal);
-    }
-
-    /// Asks it to drain, and waits for its end.
-    ///
-    /// # Panics
-    /// When it takes longer than a drain may.
-    pub async fn sigterm(&mut self) -> ExitStatus {
-        let process = self.process.take().expect("the host is up");
-        process.signal(Signal::TERM);
-        process.end(Duration::from_secs(130)).await
-    }
-
-    /// Waits for its end after it was killed.
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn end(&mut self, within: Duration) -> ExitStatus {
-        self.process.take().expect("the host is up").end(within).await
-    }
-
-    /// The browsers themselves, without their helpers.
-    pub fn browsers(&self) -> Vec<ProcessId> {
-        let data = format!("--user-data-dir={}", self.data_dir.display());
-        let browser = |entry: &procs::Entry| {
-            let line = entry.command_line();
-            !entry.zombie && line.contains(&data) && !line.contains("--type=") && !line.starts_with("setpriv")
-        };
-        procs::all().iter().filter(|entry| browser(entry)).map(|entry| entry.id).collect()
-    }
-
-    /// Browsers with all their helpers, wherever they hang now.
-    pub fn browser_processes(&self) -> Vec<ProcessId> {
-        let mut all = procs::that_name(&self.data_dir);
-        all.extend(procs::descendants(&self.browsers().iter().map(|id| id.pid).collect::<Vec<_>>()));
-        all.sort_by_key(|id| id.pid);
-        all.dedup();
-        all
-    }
-
-    /// Waits until none of `who` lives (take them from [`Host::browser_processes`] before the blow).
-    ///
-    /// # Panics
-    /// After `within`.
-    pub async fn gone(who: &[ProcessId], within: Duration) {
-        until_true("browsers to be gone", within, || async { who.iter().all(|id| !id.lives()) }).await;
-    }
-
-    /// Its process, while it is up.
-    pub fn process(&self) -> Option<&Process> {
-        self.process.as_ref()
-    }
-
-    fn running(&self) -> &Process {
-        self.process.as_ref().expect("the host is up")
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.process.signal(Signal::KILL);
+        self.process.wait(Duration::from_secs(5)).await;
+        self.process = Self::run(&self.shared, &self.keys, self.port, self.metrics)?;
+        self.ready().await;
+        Ok(())
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let browsers = self.browser_processes();
-        drop(self.process.take());
-        procs::kill(&browsers, Duration::from_secs(5));
+fn run(command: &mut std::process::Command, input: Option<&str>) -> Result<String, Error> {
+    use std::{io::Write, process::Stdio};
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout)?)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
     }
 }
 
-/// 32 random bytes as base64.
-pub fn random_key() -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(random::<32>())
+/// A session host: its guard, and the host proper below it.
+pub struct Host {
+    /// The guard's process.
+    pub process: Process,
+    /// Where its profiles are: what its browsers' command lines have in them.
+    pub data: PathBuf,
 }
 
-/// Random letters and digits, about 120 bits.
-pub fn random_password() -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    random::<24>().iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
-}
+impl Host {
+    /// Starts one. Hosts of one stack share a data directory, as hosts of one machine may.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared, name: &str, data: &Path, browser_args: &str, slots: usize) -> Result<Self, Error> {
+        // Its guard ends the browsers in order, so it is told to end and not killed.
+        let mut command = shared.command("zaguan-host", "TERM");
+        command.env("HOST_SLOTS", slots.to_string()).env("HOST_DATA_DIR", data).env("CHROMIUM_ARGS", browser_args);
+        command.env("METRICS_ADDR", format!("127.0.0.1:{}", crate::free_port()));
+        let mut process = Process::start(name, &shared.logs, command)?;
+        let before = process.log().matches("host started").count();
+        until("a session host", Duration::from_secs(20), || {
+            let started = process.log().matches("host started").count() > before || process.ended().is_some();
+            async move { started.then_some(()) }
+        })
+        .await;
+        if process.ended().is_some() {
+            return Err(format!("{name} ended: {}", process.log()).into());
+        }
+        Ok(Self { process, data: data.to_owned() })
+    }
 
-fn random<const N: usize>() -> [u8; N] {
-    use ring::rand::SecureRandom;
-    let mut bytes = [0; N];
-    ring::rand::SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
-    bytes
+    /// The host proper: the guard's child that is the same program.
+    pub fn proper(&self) -> u32 {
+        let same = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("zaguan-host"));
+        process::children(self.process.pid()).into_iter().find(same).expect("the guard has a host proper")
+    }
+
+    /// `kill -9` of the host proper alone.
+    pub fn kill_proper(&self) {
+        process::send(self.proper(), Signal::KILL);
+    }
+
+    /// Processes of browsers that use its profiles.
+    pub fn browsers(&self) -> Vec<u32> {
+        process::with_argument(&format!("--user-data-dir={}", self.data.display()))
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub async fn leave(&mut self, within: Duration) -> Option<std::process::ExitStatus> {
+        self.process.signal(Signal::TERM);
+        self.process.wait(within).await
+    }
 }

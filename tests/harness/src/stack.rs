@@ -1,290 +1,175 @@
-//! Everything around a test, started together and gone together.
+//! A whole installation of its own: servers, simulator, API, and hosts as a test wants them.
 
-use std::path::{Path, PathBuf};
+use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
+    Error, Folder, User,
     client::ApiClient,
     faults::Faults,
-    folder::Folder,
-    ports::free_port,
     postgres::Postgres,
     redis::Redis,
-    services::{Api, Host, HostOptions, Settings, api_command, random_password},
-    simulator::{Ports, Simulator},
-    user::User,
+    services::{Api, Host, Shared, built_programs},
+    simulator::Simulator,
+    until,
 };
 
-/// Postgres and Redis without our services, for tests of the libraries below them.
-#[derive(Debug)]
-pub struct Stores {
-    /// Postgres, migrated.
-    pub postgres: Postgres,
-    /// Redis, empty.
-    pub redis: Redis,
-    // Last, because the servers run on it.
-    ground: Ground,
-}
-
-impl Stores {
-    /// Starts both and applies the migrations.
-    ///
-    /// # Panics
-    /// When one does not start.
-    pub async fn start() -> Self {
-        let ground = Ground::lay(None);
-        let (postgres, redis) = ground.stores().await;
-        postgres.migrate().await;
-        Self { postgres, redis, ground }
-    }
-
-    /// A folder for whatever else the test needs.
-    pub fn folder(&self) -> &Path {
-        self.ground.folder.path()
-    }
-}
-
-/// What every part stands on: whose processes, in which folder, logging where.
-#[derive(Debug)]
-struct Ground {
-    folder: Folder,
-    user: User,
-    logs: PathBuf,
-}
-
-impl Ground {
-    fn lay(logs: Option<PathBuf>) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // Orphans of a killed service come to us instead of leaving the tree, so that none is overlooked at the end.
-        let _ = rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1));
-        Folder::sweep();
-        let user = User::here().unwrap_or_else(|error| panic!("{error}"));
-        let folder = Folder::create(user).expect("the system's place for temporary files takes a folder");
-        user.check(folder.path()).unwrap_or_else(|error| panic!("{error}"));
-        let logs = logs.unwrap_or_else(|| folder.path().join("logs"));
-        std::fs::create_dir_all(&logs).expect("the folder for logs can be made");
-        Self { folder, user, logs }
-    }
-
-    async fn stores(&self) -> (Postgres, Redis) {
-        tokio::join!(Postgres::start(&self.folder, self.user, &self.logs), Redis::start(&self.folder, self.user, &self.logs))
-    }
-}
-
-impl Drop for Ground {
-    /// A failed test shows what the services said; the folder with their logs is about to go.
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        for entry in std::fs::read_dir(&self.logs).into_iter().flatten().flatten() {
-            let text = std::fs::read(entry.path()).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("--- {}\n{}", entry.file_name().display(), lines[lines.len().saturating_sub(60)..].join("\n"));
-        }
-    }
-}
+/// The protocol's durations in proportion to a lease of 2 s.
+const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
+"reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200}"#;
 
 /// How a stack differs from the usual one.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Overrides of the protocol's durations, for every service.
-    pub timings: Value,
-    /// More variables for the API; they win.
-    pub api_env: Vec<(String, String)>,
-    /// Where logs go; into the stack's folder, and away with it, where nothing is said.
-    pub logs: Option<PathBuf>,
-    /// Ports of the API and its metrics.
-    pub api_ports: [u16; 2],
-    /// Ports of the simulator.
-    pub simulator_ports: Ports,
-    /// Whether a test answers at the fault points.
+pub struct Settings {
+    /// `TIMINGS` of the services.
+    pub timings: String,
+    /// Whether fault points are served.
     pub faults: bool,
-    /// The first tenant's name and its ADMIN's address.
-    pub tenant: (String, String),
+    /// Where logs go; in the stack's own folder where it is not given.
+    pub logs: Option<PathBuf>,
 }
 
-impl Default for Options {
-    /// Free ports; a lease of 2 s and what belongs to it in proportion, as the tests use.
+impl Default for Settings {
     fn default() -> Self {
-        let timings = json!({
-            "leaseTtlMs": 2_000, "renewEveryMs": 600, "fenceMarginMs": 600, "killMarginMs": 200, "heartbeatEveryMs": 400, "hostStaleMs": 1_200,
-            "reconcileEveryMs": 2_000, "ackWithinMs": 6_000, "ackWithinTotalMs": 24_000, "evidenceWithinMs": 6_000,
-            "drainWithinMs": 24_000, "drainJobsWithinMs": 6_000, "restartAfterMs": 200,
-        });
-        Self {
-            timings,
-            api_env: Vec::new(),
-            logs: None,
-            api_ports: [free_port(), free_port()],
-            simulator_ports: Ports::default(),
-            faults: true,
-            tenant: ("acme".to_owned(), "admin@acme.example".to_owned()),
-        }
+        Self { timings: QUICK.to_owned(), faults: true, logs: None }
     }
 }
 
-/// A company on the API, with its founding ADMIN logged in.
-#[derive(Debug, Clone)]
+/// A company, and its first ADMIN, logged in.
 pub struct Tenant {
-    /// `ten_…`.
-    pub id: String,
-    /// The ADMIN, `usr_…`.
-    pub user: String,
-    /// The ADMIN's address.
-    pub email: String,
-    /// The ADMIN's password.
-    pub password: String,
-    /// The API as the ADMIN.
+    /// The caller.
     pub client: ApiClient,
+    /// Its id.
+    pub id: String,
+    /// Its default session.
+    pub session: String,
 }
 
-/// Postgres, Redis, the simulator, the API and a tenant; hosts as the test wants them.
-#[derive(Debug)]
+impl Tenant {
+    /// Starts the default session and links it to a phone by its QR code.
+    pub async fn link(&self, simulator: &Simulator, phone: &str) {
+        simulator.account(phone).await;
+        self.client.post("/api/whatsapp/init", serde_json::json!({})).await.ok();
+        until("a scanned code", Duration::from_secs(60), || async {
+            let qr = self.client.get("/api/whatsapp/qr?wait=20").await;
+            match qr.body["qr"].as_str() {
+                Some(code) => simulator.scan(phone, code).await.then_some(()),
+                None => None,
+            }
+        })
+        .await;
+        self.client.until_state("working", Duration::from_secs(30)).await;
+    }
+}
+
+/// Everything. Fields end in this order: services before the servers they use.
 pub struct Stack {
-    /// The API.
+    hosts: usize,
+    /// The HTTP service.
     pub api: Api,
-    /// WhatsApp's side.
+    /// The simulator.
     pub sim: Simulator,
-    /// The test's end of the fault points.
+    /// Fault points.
     pub faults: Option<Faults>,
-    /// The first tenant.
-    pub tenant: Tenant,
-    postgres: Postgres,
-    redis: Redis,
-    settings: Settings,
-    hosts: std::sync::atomic::AtomicUsize,
-    // Last, because all the others run on it.
-    ground: Ground,
+    /// Redis.
+    pub redis: Redis,
+    /// Postgres.
+    pub postgres: Postgres,
+    shared: Shared,
+    data: PathBuf,
+    folder: Folder,
 }
 
 impl Stack {
     /// The usual one.
-    ///
-    /// # Panics
-    /// When a part does not start; the message says which and why.
     pub async fn start() -> Self {
-        Self::start_with(Options::default()).await
+        Self::with(Settings::default()).await.expect("the stack starts")
     }
 
-    /// One that differs.
+    /// One with settings.
     ///
-    /// # Panics
-    /// As [`Stack::start`].
-    pub async fn start_with(options: Options) -> Self {
-        let ground = Ground::lay(options.logs.clone());
-        let (folder, user, logs) = (&ground.folder, ground.user, &ground.logs);
-        let ((postgres, redis), sim) = tokio::join!(ground.stores(), Simulator::start(folder, user, logs, options.simulator_ports));
-        let faults = options.faults.then(|| Faults::listen(folder.path()).expect("the folder takes a socket"));
-        let settings = Settings {
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn with(settings: Settings) -> Result<Self, Error> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let user = User::find()?;
+        let folder = Folder::new(user)?;
+        let logs = match settings.logs {
+            Some(logs) => logs,
+            None => folder.sub("logs")?,
+        };
+        let bin = folder.path().to_owned();
+        for program in ["zaguan-api", "zaguan-host", "zaguan-simulator"] {
+            folder.copy(&built_programs()?.join(program))?;
+        }
+        let simulator = bin.join("zaguan-simulator");
+        let (postgres, redis, sim) = tokio::join!(
+            Postgres::start(user, &folder, &logs),
+            Redis::start(user, &folder, &logs),
+            Simulator::start(user, &simulator, &logs)
+        );
+        let (postgres, redis, sim) = (postgres?, redis?, sim?);
+        let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
+        let shared = Shared {
+            user,
+            bin,
+            logs,
             database_url: postgres.url(),
             redis_url: redis.url(),
-            timings: options.timings,
-            faults: faults.as_ref().map(|faults| faults.socket().to_owned()),
+            timings: settings.timings,
+            faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
-        api_command(folder, user, logs, &settings, &["migrate"]);
-        let api = Api::start(folder, user, logs, &settings, options.api_ports, &options.api_env).await;
-        let (name, email) = options.tenant;
-        let tenant = create_tenant(&ground, &settings, &api, &name, &email).await;
-        Self { api, sim, faults, tenant, postgres, redis, settings, hosts: 0.into(), ground }
+        Api::migrate(&shared)?;
+        let api = Api::start(&shared).await?;
+        let data = folder.sub("data")?;
+        Ok(Self { hosts: 0, api, sim, faults, redis, postgres, shared, data, folder })
     }
 
-    /// The API as the first tenant's ADMIN.
-    pub fn client(&self) -> &ApiClient {
-        &self.tenant.client
+    /// Another session host.
+    pub async fn host(&mut self) -> Host {
+        self.try_host(4).await.expect("a session host starts")
+    }
+
+    /// Another session host with so many slots.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
+        self.hosts += 1;
+        Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// A new company with an ADMIN of this name, logged in.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let (email, password) = (format!("admin@{name}.example"), crate::random_word(12));
+        let made = self.make_tenant(name, &email, &password).expect("a tenant is made");
+        let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+        Tenant { client: ApiClient::login(&self.api.url(), &email, &password).await, id: text("tenant"), session: text("session") }
+    }
+
+    /// Makes a company; answers `{tenant, user, session}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn make_tenant(&self, name: &str, email: &str, password: &str) -> Result<Value, Error> {
+        Api::make_tenant(&self.shared, name, email, password)
     }
 
     /// The fault points.
-    ///
-    /// # Panics
-    /// When the stack was started without.
-    pub fn faults(&self) -> &Faults {
-        self.faults.as_ref().expect("the stack was started with fault points")
+    pub fn points(&self) -> &Faults {
+        self.faults.as_ref().expect("the stack serves fault points")
     }
 
-    /// Postgres.
-    pub fn postgres(&mut self) -> &mut Postgres {
-        &mut self.postgres
-    }
-
-    /// Redis.
-    pub fn redis(&mut self) -> &mut Redis {
-        &mut self.redis
-    }
-
-    /// A pool for a test's own questions.
+    /// The database, to look at what callers cannot see.
     pub async fn db(&self) -> PgPool {
-        self.postgres.pool().await
+        PgPool::connect(&self.postgres.url()).await.expect("Postgres answers")
     }
 
-    /// What services are given.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Where its files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
-
-    /// Another tenant.
-    ///
-    /// # Panics
-    /// When it cannot be created.
-    pub async fn tenant(&self, name: &str) -> Tenant {
-        create_tenant(&self.ground, &self.settings, &self.api, name, &format!("admin@{name}.example")).await
-    }
-
-    /// Stops the API in order and starts it again.
-    pub async fn api_restart(&mut self) {
-        self.api.sigterm().await;
-        self.api.up().await;
-    }
-
-    /// Starts another session host.
-    pub async fn host(&self) -> Host {
-        self.host_with(|_| ()).await
-    }
-
-    /// Starts another session host that differs from the usual one.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    pub async fn host_with(&self, change: impl FnOnce(&mut HostOptions)) -> Host {
-        let number = self.hosts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        let mut options = HostOptions {
-            name: format!("host-{number}"),
-            slots: 5,
-            data_dir: None,
-            chromium_args: self.sim.chromium_args(false),
-            env: Vec::new(),
-            metrics_port: free_port(),
-        };
-        change(&mut options);
-        Host::start(&self.ground.folder, self.ground.user, &self.ground.logs, &self.settings, options).await
-    }
-
-    /// The stack's folder.
-    pub fn folder(&self) -> &Path {
-        self.ground.folder.path()
-    }
-
-    /// All servers of the stack that are up, hosts aside.
-    pub fn processes(&self) -> Vec<&crate::process::Process> {
-        let up = [self.postgres.process(), self.redis.process(), Some(self.sim.process()), self.api.process()];
-        up.into_iter().flatten().collect()
-    }
-}
-
-async fn create_tenant(ground: &Ground, settings: &Settings, api: &Api, name: &str, email: &str) -> Tenant {
-    let password = random_password();
-    let file = ground.folder.path().join(format!("password-{name}"));
-    std::fs::write(&file, &password).expect("the stack's folder takes files");
-    ground.user.own(&file).expect("a file can be given away");
-    let path = file.display().to_string();
-    let args = ["tenant", "create", "--name", name, "--email", email, "--password-file", &path];
-    let made = api_command(&ground.folder, ground.user, &ground.logs, settings, &args);
-    let _ = std::fs::remove_file(&file);
-    let made: Value = serde_json::from_str(&made).unwrap_or_else(|error| panic!("tenant create printed {made:?} ({error})"));
-    let id = |field: &str| made[field].as_str().unwrap_or_else(|| panic!("tenant create printed {made}")).to_owned();
-    let client = ApiClient::login(api.http(), email, &password).await;
-    Tenant { id: id("tenant"), user: id("user"), email: email.to_owned(), password, client }
 }

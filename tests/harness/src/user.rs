@@ -1,140 +1,131 @@
-//! Who the servers and browsers run as. Chromium's sandbox and Postgres both refuse root, so root hands them to a user of their own; an
-//! ordinary user runs them as himself.
+//! Who the servers, services and browsers run as. Chromium's sandbox needs an ordinary user, so under root that is the system user `zaguan`.
 
 use std::{
     fs, io,
-    path::Path,
-    process::{Command, Output, Stdio},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-use rustix::process::geteuid;
-
-/// The system user that root creates for what must not run as root.
 const NAME: &str = "zaguan";
 
-/// Whom to start programs as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum User {
-    /// The caller, who is not root.
-    Myself,
-    /// The user [`NAME`], started by root.
-    Other {
-        /// Its user id.
-        uid: u32,
-        /// Its group id.
-        gid: u32,
-    },
-}
-
-/// Why no program can be started.
-#[derive(Debug, thiserror::Error)]
-pub enum UserError {
-    /// Root could not make the user.
-    #[error("the user {NAME} is missing and could not be created: {0}")]
-    Create(String),
-    /// A tool of the base system is missing.
-    #[error("{0} could not be run; it is part of Debian's util-linux and passwd")]
-    Tool(&'static str, #[source] io::Error),
-    /// The kernel refuses what Chromium's sandbox stands on.
-    #[error(
-        "user namespaces are refused to ordinary users here, and Chromium's sandbox needs them: {0}\n\
-         allow them (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, \
-         user.max_user_namespaces>0; in a container a seccomp profile that permits unshare). There is no way around the sandbox."
-    )]
-    Namespaces(String),
-    /// The folder for data cannot be reached by the user.
-    #[error("{0} cannot be written by the user {NAME}: {1}")]
-    Folder(String, String),
-}
+/// The user that everything below a stack runs as.
+#[derive(Debug, Clone, Copy)]
+pub struct User(Option<(u32, u32)>);
 
 impl User {
-    /// The user for this machine; makes it first when root finds none.
+    /// The caller, or `zaguan` (made if missing) where the caller is root.
     ///
     /// # Errors
-    /// [`UserError::Create`], [`UserError::Tool`].
-    pub fn here() -> Result<Self, UserError> {
-        if !geteuid().is_root() {
-            return Ok(Self::Myself);
+    /// Where the user cannot be made, or the kernel refuses user namespaces, without which the sandbox does not work.
+    pub fn find() -> io::Result<Self> {
+        let user = if rustix::process::getuid().is_root() { Self(Some(Self::ids()?)) } else { Self(None) };
+        let allowed = user.command("/usr/bin/unshare").args(["--user", "--map-root-user", "true"]).output()?;
+        if !allowed.status.success() {
+            return Err(io::Error::other(
+                "unprivileged user namespaces are refused here, and Chromium's sandbox needs them: sysctl kernel.unprivileged_userns_clone=1 \
+                 (or kernel.apparmor_restrict_unprivileged_userns=0)",
+            ));
         }
-        if let Some(user) = Self::existing() {
-            return Ok(user);
+        Ok(user)
+    }
+
+    fn ids() -> io::Result<(u32, u32)> {
+        let find = || -> io::Result<Option<(u32, u32)>> {
+            let passwd = fs::read_to_string("/etc/passwd")?;
+            let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+            Ok(users.find(|f| f.len() > 3 && f[0] == NAME).and_then(|f| Some((f[2].parse().ok()?, f[3].parse().ok()?))))
+        };
+        if find()?.is_none() {
+            // Tests start at the same time: whoever comes second finds the user there.
+            Command::new("/usr/sbin/useradd")
+                .args(["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME])
+                .output()?;
         }
-        let made = Command::new("useradd")
-            .args(["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", NAME])
-            .output()
-            .map_err(|e| UserError::Tool("useradd", e))?;
-        // Several tests may have tried at once: what counts is that the user is there now.
-        Self::existing().ok_or_else(|| UserError::Create(last_line(&made)))
+        find()?.ok_or_else(|| io::Error::other("the system user zaguan cannot be made"))
     }
 
-    /// The user [`NAME`], if it is there.
-    pub(crate) fn existing() -> Option<Self> {
-        let passwd = fs::read_to_string("/etc/passwd").ok()?;
-        let fields: Vec<&str> = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == NAME)?;
-        Some(Self::Other { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+    /// A command as this user.
+    pub fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.confined(program, &[])
     }
 
-    /// The words to put in front of a program: it runs as this user, and gets `signal` when the thread that started it ends.
-    pub(crate) fn prefix(self, signal: &str) -> Vec<String> {
-        let mut words = vec!["setpriv".to_owned(), "--pdeathsig".to_owned(), signal.to_owned()];
-        if let Self::Other { uid, gid } = self {
-            words.extend([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
+    /// A command as this user that gets `signal` when whoever started it dies.
+    pub fn tied(self, program: impl AsRef<std::ffi::OsStr>, signal: &str) -> Command {
+        self.confined(program, &["--pdeathsig", signal])
+    }
+
+    fn confined(self, program: impl AsRef<std::ffi::OsStr>, more: &[&str]) -> Command {
+        let mut command = Command::new("/usr/bin/setpriv");
+        if let Some((uid, gid)) = self.0 {
+            command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()]);
         }
-        words.push("--".to_owned());
-        words
+        command.args(more).arg("--").arg(program);
+        command
     }
 
-    /// Gives `path` to this user.
-    pub(crate) fn own(self, path: &Path) -> io::Result<()> {
-        match self {
-            Self::Myself => Ok(()),
-            Self::Other { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
-        }
-    }
-
-    /// Runs a short program to its end as this user.
-    pub(crate) fn output(self, program: &str, args: &[&str], home: &Path) -> io::Result<Output> {
-        let mut words = self.prefix("KILL");
-        words.push(program.to_owned());
-        Command::new(&words[0])
-            .args(&words[1..])
-            .args(args)
-            .current_dir(home)
-            .env_clear()
-            .envs(base_env(home))
-            .stdin(Stdio::null())
-            .output()
-    }
-
-    /// Whether this user may do what Chromium and the servers need in `folder`.
+    /// Gives a path to this user.
     ///
     /// # Errors
-    /// [`UserError::Folder`], [`UserError::Namespaces`], [`UserError::Tool`].
-    pub(crate) fn check(self, folder: &Path) -> Result<(), UserError> {
-        let probe = |program, args: &[&str]| self.output(program, args, folder).map_err(|e| UserError::Tool("setpriv", e));
-        let write = probe("test", &["-w", "."])?;
-        if !write.status.success() {
-            return Err(UserError::Folder(folder.display().to_string(), last_line(&write)));
-        }
-        let namespace = probe("unshare", &["--user", "--map-root-user", "true"])?;
-        if !namespace.status.success() {
-            return Err(UserError::Namespaces(last_line(&namespace)));
-        }
-        Ok(())
+    /// The file system's.
+    pub fn own(self, path: &Path) -> io::Result<()> {
+        self.0.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
     }
 }
 
-/// The environment that every program gets; nothing of the caller's reaches it, so that his settings change no test.
-pub(crate) fn base_env(home: &Path) -> Vec<(String, String)> {
-    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8"), ("TZ", "UTC"), ("RUST_BACKTRACE", "1")]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .chain([("HOME".to_owned(), home.display().to_string())])
-        .collect()
+/// A folder of the stack's own, gone with it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    user: User,
 }
 
-/// What a program said last, for a message.
-fn last_line(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    said.lines().rfind(|line| !line.trim().is_empty()).map_or_else(|| output.status.to_string(), str::to_owned)
+impl Folder {
+    /// A new one below the system's folder for such, open to the user whatever the caller's own folders are.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn new(user: User) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("zaguan-{}", crate::random_word(6)));
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        user.own(&path)?;
+        Ok(Self { path, user })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder in it, the user's.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sub(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path)?;
+        self.user.own(&path)?;
+        Ok(path)
+    }
+
+    /// A copy of a program in it: the caller's own folders may be closed to the user.
+    ///
+    /// # Errors
+    /// The file system's, naming the program.
+    pub fn copy(&self, program: &Path) -> io::Result<PathBuf> {
+        let to = self.path.join(program.file_name().unwrap_or_default());
+        if !to.exists() {
+            // A hard link would keep the caller's owner and mode, which the user may not be able to use.
+            fs::copy(program, &to).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", program.display())))?;
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(to)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
 }
