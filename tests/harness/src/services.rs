@@ -203,3 +203,12 @@ impl Host {
         self.process.wait(within).await
     }
 }
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // At once and with its browsers: an orderly end is `leave`.
+        if self.process.ended().is_none() {
+            process::kill_tree(self.process.pid());
+        }
+    }
+}
