@@ -64,5 +64,7 @@
     vcardFromContactModel: (c) => ({ vcard: `BEGIN:VCARD\nFN:${c.formattedName}\nEND:VCARD`, displayName: c.formattedName }),
   }));
 
-  for (const id of Object.keys(window.__NAMES || {})) sim.define(id);
+  sim.define('WAWebUpdaterVersion', () => ({ SANITIZED_VERSION_STR: sim.version }));
+  sim.define('WAWebIsOfficialClient', () => ({ isOfficialClient: true }));
+  for (const id of Object.keys(window.__NAMES || {})) sim.define(id); // the first definition of an id stays
 })(window.__SIM);
