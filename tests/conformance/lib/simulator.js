@@ -15,7 +15,7 @@ export class Refused extends Error {
 
 /** A simulator of this test's own, on free ports. */
 export async function startSimulator() {
-  const child = spawn(BINARY, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('/usr/bin/setpriv', ['--pdeathsig', 'TERM', '--', BINARY], { stdio: ['ignore', 'pipe', 'inherit'] });
   const addresses = await new Promise((done, fail) => {
     createInterface({ input: child.stdout }).once('line', (line) => done(JSON.parse(line)));
     child.once('error', fail);
@@ -46,11 +46,8 @@ class Simulator {
   enterCode = (phone, code) => this.ask('POST', `/accounts/${phone}/enter-code`, { code });
   devices = (phone) => this.ask('GET', `/accounts/${phone}/devices`);
   removeDevice = (phone, id) => this.ask('DELETE', `/accounts/${phone}/devices/${id}`);
-  offline = (phone) => this.ask('POST', `/accounts/${phone}/offline`);
-  online = (phone) => this.ask('POST', `/accounts/${phone}/online`);
   read = (phone, chat) => this.ask('POST', `/accounts/${phone}/read`, { chat });
   messages = (phone, chat) => this.ask('GET', `/accounts/${phone}/chats/${chat}/messages`);
-  fault = (kind, more = {}) => this.ask('POST', '/faults', { kind, ...more });
   stats = () => this.ask('GET', '/stats');
   send = async (phone, to, text) => (await this.ask('POST', `/accounts/${phone}/send`, { to, type: 'text', text })).id;
 

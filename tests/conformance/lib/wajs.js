@@ -6,30 +6,30 @@ import { until } from './wait.js';
 const BUNDLE = readFileSync(createRequire(import.meta.url).resolve('@wppconnect/wa-js'), 'utf8');
 const CONFIG = 'window.WPPConfig = { disableGoogleAnalytics: true, linkPreviewApiServers: [] };';
 const EVENTS = [
-  ...['conn.auth_code_change', 'conn.authenticated', 'conn.main_loaded', 'conn.stream_mode_changed', 'conn.stream_info_changed'],
-  ...['conn.logout', 'conn.logout_reason', 'conn.qrcode_idle', 'conn.require_auth', 'conn.backend_event'],
-  ...['chat.new_message', 'chat.msg_ack_change', 'chat.msg_edited', 'chat.msg_revoke', 'chat.new_reaction'],
+  ...['conn.auth_code_change', 'conn.stream_mode_changed', 'conn.backend_event', 'conn.logout', 'conn.logout_reason'],
+  ...['chat.new_message', 'chat.msg_ack_change'],
 ];
 
 /** In the page: reports each event as plain data. */
 function listen(names) {
   const shapes = {
     'chat.new_message': (m) => ({ id: m.id.toString(), body: m.body, type: m.type, from: String(m.from), fromMe: m.id.fromMe }),
-    'chat.msg_ack_change': (a) => ({ ack: a.ack, chat: String(a.chat), ids: a.ids.map(String) }),
+    'chat.msg_ack_change': (a) => ({ ack: a.ack, sender: a.sender ? String(a.sender) : null, ids: a.ids.map(String), idParts: a.ids.map((k) => k.id) }),
     'conn.auth_code_change': (code) => code && code.fullCode,
   };
   const plain = (data) => data ?? null;
   for (const name of names) WPP.on(name, (data) => window.heard(name, (shapes[name] || plain)(data)));
+  window.require('WAWebCmd').Cmd.on('logout_from_bridge', () => window.heard('cmd', 'logout_from_bridge'));
 }
 
-/** A document with wa-js in it. */
+/** A tab with wa-js in it. `hosts` collects whom it asks for anything. */
 export class Page {
-  static async open(browser) {
+  static async open(browser, hosts) {
     const page = new Page();
     page.events = [];
-    page.strays = [];
+    page.hosts = hosts;
     page.tab = await browser.client.newPage();
-    page.tab.on('requestfailed', (request) => page.strays.push(request.url()));
+    page.tab.on('request', (request) => /^(http|ws)/.test(request.url()) && page.hosts.add(new URL(request.url()).host));
     await page.tab.exposeFunction('heard', (name, data) => void page.events.push({ name, data }));
     await page.tab.goto('https://web.whatsapp.com/', { waitUntil: 'domcontentloaded' });
     await page.inject();
@@ -69,9 +69,4 @@ export class Page {
   mode(wanted) {
     return until(`stream mode ${wanted}`, 10_000, () => this.run((w) => WPP.conn.getStreamData().mode === w, wanted));
   }
-}
-
-/** What went wrong in a call, as wa-js names it. */
-export function codeOf(error) {
-  return error && (error.code || error.name || String(error));
 }
