@@ -13,7 +13,7 @@ pub enum Verdict {
 #[cfg(not(feature = "fault-points"))]
 #[inline(always)]
 #[expect(clippy::unused_async, reason = "the same call in both builds")]
-pub async fn point(_name: &'static str, _ids: &[(&'static str, &dyn std::fmt::Display)]) -> Verdict {
+pub async fn point(_name: &'static str, _ids: &[(&'static str, &(dyn std::fmt::Display + Sync))]) -> Verdict {
     Verdict::Go
 }
 
@@ -39,7 +39,7 @@ mod real {
     }
 
     /// See the other build's docstring.
-    pub async fn point(name: &'static str, ids: &[(&'static str, &dyn Display)]) -> Verdict {
+    pub async fn point(name: &'static str, ids: &[(&'static str, &(dyn Display + Sync))]) -> Verdict {
         let Some(path) = socket() else { return Verdict::Go };
         let Some(word) = ask(path, name, ids).await else { return Verdict::Go };
         match word.split_once(' ').unwrap_or((&word, "")) {
@@ -60,7 +60,7 @@ mod real {
         }
     }
 
-    async fn ask(path: &str, name: &str, ids: &[(&'static str, &dyn Display)]) -> Option<String> {
+    async fn ask(path: &str, name: &str, ids: &[(&'static str, &(dyn Display + Sync))]) -> Option<String> {
         let ids: BTreeMap<_, _> = ids.iter().map(|(k, v)| (*k, v.to_string())).collect();
         let mut stream = UnixStream::connect(path).await.ok()?;
         let line = serde_json::json!({"name": name, "ids": ids, "pid": std::process::id()});

@@ -1,1 +1,28 @@
-//! queue
+//! The only Redis: lanes of jobs, leases of sessions, event streams, what hosts say of themselves.
+//!
+//! Redis is a hint everywhere. What starts, who owns and what happened is decided by Postgres, so that a Redis that forgets, repeats or
+//! goes away costs time and nothing else.
+
+pub mod accept;
+pub mod backend;
+pub mod events;
+pub mod hosts;
+pub mod hub;
+pub mod keys;
+pub mod lanes;
+pub mod lease;
+pub mod qr;
+pub mod reconcile;
+pub mod redis;
+pub mod renewal;
+
+mod channels;
+mod publish;
+mod scripts;
+mod slot;
+
+pub use self::redis::{QueueError, Redis};
+pub use accept::accept_and_push;
+pub use backend::{Done, Entry, LaneBackend};
+pub use hub::Hub;
+pub use lease::{Lease, release_after_death};

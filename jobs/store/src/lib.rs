@@ -12,6 +12,7 @@ pub mod leases;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
+pub mod reconcile;
 
 pub mod chats;
 pub mod cursor;

@@ -40,7 +40,9 @@ async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
     let refusal = match &job.command {
         Err(CommandError::UnknownVersion(_)) => Some((FailureCode::HostTooOld, "no host of this installation knows this command")),
         Err(CommandError::Undecodable(_)) => Some((FailureCode::CommandUndecodable, "the stored command does not decode")),
-        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => Some((FailureCode::TooManyStarts, "started too often without an end")),
+        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => {
+            Some((FailureCode::TooManyStarts, "started too often without an end"))
+        }
         Ok(_) => None,
     };
     if let Some((code, detail)) = refusal {
@@ -90,7 +92,9 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code) => match look_up(shared, job.id, &key, &wa_id).await? {
             Some(_) => acked(shared, job, &key, &wa_id, &mut acks).await,
-            None => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await,
+            None => {
+                finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await
+            }
         },
         Handed::Never => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, "the page took no calls in time"))).await,
     }
@@ -170,7 +174,9 @@ async fn hand_over<C: PageCall>(shared: &Shared, job: JobId, call: &C) -> Result
                     () = shared.gone.cancelled() => return Err(GivenUp),
                 }
             }
-            Err(CallError::DocumentGone | CallError::Crashed | CallError::BrowserGone | CallError::Malformed(_)) => return Ok(Handed::Unclear),
+            Err(CallError::DocumentGone | CallError::Crashed | CallError::BrowserGone | CallError::Malformed(_)) => {
+                return Ok(Handed::Unclear);
+            }
         }
     }
     Ok(if document.is_some() { Handed::Unclear } else { Handed::Never })
@@ -200,7 +206,14 @@ async fn prove(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     let within = shared.services.timings.evidence_within();
     match receipt(shared, wa_id, acks, within).await {
         Some(ack) => succeed(shared, job, key.to_owned(), ack).await,
-        None => finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, then its host or page was lost; no proof either way"))).await,
+        None => {
+            finish(
+                shared,
+                job,
+                Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, then its host or page was lost; no proof either way")),
+            )
+            .await
+        }
     }
 }
 
@@ -216,7 +229,8 @@ async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
-    finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it"))).await
+    finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it")))
+        .await
 }
 
 async fn succeed(shared: &Shared, job: &LaneJob, wa_key: String, ack: i16) -> Result<Done, GivenUp> {
@@ -272,7 +286,9 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
             Ok(answer) => return Ok(Ok(answer)),
             Err(CallError::Page { code, .. }) => {
                 let failure = match code.as_str() {
-                    "chat_not_found" | "invalid_wid" | "wid_not_found" => Failure::new(FailureCode::ChatNotFound, "no such chat on WhatsApp"),
+                    "chat_not_found" | "invalid_wid" | "wid_not_found" => {
+                        Failure::new(FailureCode::ChatNotFound, "no such chat on WhatsApp")
+                    }
                     _ => Failure::new(FailureCode::PageError, format!("the page refused it: {code}")),
                 };
                 return Ok(Err(failure));

@@ -1,0 +1,34 @@
+//! Taking a command on: first Postgres, then a push that may fail.
+
+use contract::fault::{self, Verdict};
+use store::{
+    PgPool, StoreError,
+    accept::{Accepted, IdempotencyKey, NewJob, Waiting},
+};
+
+use crate::{lanes, redis::Redis};
+
+/// Accepts a command and pushes it. A push that fails is made up for by the reconciler, so it does not fail the acceptance; a repeated
+/// request pushes again. To be run in a task that outlives the request.
+///
+/// # Errors
+/// [`StoreError`], as [`store::accept::accept`].
+pub async fn accept_and_push(pool: &PgPool, redis: &Redis, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted, StoreError> {
+    let accepted = store::accept::accept(pool, job, key).await?;
+    fault::point("api.accept.committed", &[("session", &job.session), ("job", &job.id)]).await;
+    let waiting = match accepted {
+        Accepted::New { position } => Some(Waiting { job: job.id, session: job.session, lane: job.command.lane(), position }),
+        // The first answer stands, whatever becomes of this look.
+        Accepted::Replayed { job: first } => store::accept::waiting(pool, job.tenant, first).await.unwrap_or_default(),
+        Accepted::KeyReused => None,
+    };
+    if let Some(waiting) = waiting {
+        let down = fault::point("api.push.redis_down", &[("session", &job.session), ("job", &waiting.job)]).await == Verdict::Fail;
+        let pushed = if down { Err(crate::QueueError::TimedOut) } else { lanes::push(redis, job.tenant, &[waiting]).await };
+        if let Err(error) = pushed {
+            metrics::counter!("zaguan_pushes_failed").increment(1);
+            tracing::warn!(%error, session = %job.session, job = %waiting.job, "accepted and not pushed: the reconciler will");
+        }
+    }
+    Ok(accepted)
+}

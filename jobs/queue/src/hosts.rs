@@ -1,0 +1,126 @@
+//! What hosts say of themselves, and how they are called.
+
+use std::time::Duration;
+
+use contract::{HostId, SessionId};
+use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    channels::{Channels, Ears, Heard},
+    keys,
+    lease::millis,
+    redis::{QueueError, Redis},
+    scripts,
+};
+
+/// A record outlives a few missed heartbeats; the sorted set decides who lives.
+const RECORD_LASTS: Duration = Duration::from_secs(60);
+
+/// What a host offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRecord {
+    /// Sessions it can run.
+    pub slots: usize,
+    /// Sessions it runs.
+    pub used: usize,
+    /// Whether it is leaving: it claims nothing.
+    pub draining: bool,
+}
+
+/// A host with a recent heartbeat.
+#[derive(Debug, Clone)]
+pub struct LiveHost {
+    /// Which.
+    pub id: HostId,
+    /// What it last said.
+    pub record: HostRecord,
+}
+
+/// Calls the hosts: one of them should look at this session. A call that fails is made up for by their next look by themselves.
+pub async fn wanted(redis: &Redis, session: SessionId) {
+    let called = redis::cmd("PUBLISH").arg(keys::WANTED).arg(session.to_string()).query_async::<i64>(&mut redis.shared()).await;
+    if let Err(error) = called {
+        tracing::debug!(%error, %session, "hosts not called");
+    }
+}
+
+/// Says that a host lives. Redis's clock stamps it.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord) -> Result<(), QueueError> {
+    let record = serde_json::to_string(record).unwrap_or_default();
+    let mut connection = redis.shared();
+    let mut set = redis::cmd("SET");
+    set.arg(keys::host(host)).arg(record).arg("PX").arg(millis(RECORD_LASTS)).query_async::<()>(&mut connection).await?;
+    Ok(scripts::HEARTBEAT.key(keys::HOSTS).arg(host.to_string()).invoke_async(&mut connection).await?)
+}
+
+/// Hosts whose heartbeat is younger than `stale`.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn live(redis: &Redis, stale: Duration) -> Result<Vec<LiveHost>, QueueError> {
+    let mut hosts = Vec::new();
+    for id in by_age(redis, stale, true).await? {
+        let record: Option<String> = redis::cmd("GET").arg(keys::host(id)).query_async(&mut redis.shared()).await?;
+        hosts.extend(record.and_then(|r| serde_json::from_str(&r).ok()).map(|record| LiveHost { id, record }));
+    }
+    Ok(hosts)
+}
+
+/// Hosts that have been silent for `stale` and are not forgotten yet.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn stale(redis: &Redis, stale: Duration) -> Result<Vec<HostId>, QueueError> {
+    by_age(redis, stale, false).await
+}
+
+async fn by_age(redis: &Redis, age: Duration, younger: bool) -> Result<Vec<HostId>, QueueError> {
+    let mut ask = scripts::HOSTS.key(keys::HOSTS);
+    ask.arg(millis(age)).arg(i32::from(younger));
+    let hosts: Vec<String> = ask.invoke_async(&mut redis.shared()).await?;
+    Ok(hosts.iter().filter_map(|h| h.parse().ok()).collect())
+}
+
+/// For how long this Redis has not forgotten anything. One that is new, or lost its keys, starts counting with the first who asks: for one
+/// TTL from then nobody may conclude from a missing lease that a session has no owner.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn birth(redis: &Redis) -> Result<Duration, QueueError> {
+    let age: i64 = scripts::BIRTH.key(keys::BIRTH).invoke_async(&mut redis.shared()).await?;
+    Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+}
+
+/// Calls to hosts, as one of them hears them.
+pub struct Wanted {
+    ears: Option<Ears>,
+    _channels: Option<Channels>,
+    _tasks: TaskTracker,
+}
+
+/// Listens to [`wanted`]. Where Redis cannot be listened to, nothing is heard and hosts look by themselves.
+pub async fn wanted_changes(redis: &Redis) -> Wanted {
+    let tasks = TaskTracker::new();
+    let (channels, ears) = Channels::open(redis, &tasks).ok().unzip();
+    if let Some(channels) = &channels {
+        channels.listen(keys::WANTED.to_owned());
+    }
+    Wanted { ears, _channels: channels, _tasks: tasks }
+}
+
+impl Wanted {
+    /// The next call, or calls that may have been missed. Several calls that wait are one.
+    pub async fn changed(&mut self) {
+        let Some(ears) = &mut self.ears else { return std::future::pending().await };
+        while let Heard::Lost = match ears.next().await {
+            Some(heard) => heard,
+            None => std::future::pending().await,
+        } {}
+        ears.skip_waiting();
+    }
+}

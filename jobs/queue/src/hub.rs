@@ -1,0 +1,394 @@
+//! A host's hub: the sessions it owns, and how work gets from their lanes to the handler.
+//!
+//! Idle lanes cost nothing: a push wakes the owner over a channel, and only then is the lane looked at. At most one looker a lane talks to
+//! Redis, so that what it reads is never older than what it removed. `Slot` tells when one has to start.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use apalis_core::task::{Task, builder::TaskBuilder, task_id::TaskId};
+use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault};
+use store::{PgPool, leases::Claimable};
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, Semaphore, mpsc, watch},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    backend::{Done, Entry, LaneBackend, Owed},
+    channels::{Channels, Ears, Heard},
+    hosts, keys, lanes,
+    lease::{self, Lease, Owned},
+    redis::{QueueError, Redis},
+    scripts,
+};
+
+/// Pause before a lane is looked at again after something failed.
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(100);
+/// Lanes that are rebuilt at the same time after Redis came back.
+const REBUILDS_AT_ONCE: usize = 4;
+/// The bump's share of the claim's life: a late one changes nothing, but need not be waited for.
+const BUMP_WITHIN: Duration = Duration::from_secs(3);
+
+/// The sessions of one host and their lanes.
+pub struct Hub {
+    pub(crate) redis: Redis,
+    pub(crate) pool: PgPool,
+    pub(crate) timings: Timings,
+    pub(crate) renewal: OnceCell<redis::aio::ConnectionManager>,
+    host: HostId,
+    owned: RwLock<HashMap<SessionId, Arc<Owned>>>,
+    channels: Channels,
+    out: mpsc::UnboundedSender<Task<Entry>>,
+    taking: watch::Sender<bool>,
+    /// Changes whenever a job ends.
+    ends: watch::Sender<()>,
+    rebuilds: Semaphore,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// What a look into a lane led to.
+enum Look {
+    /// An entry was handed on or removed: there may be more.
+    More,
+    /// Nothing to do until there is news.
+    Nothing,
+    /// Something failed: look again, a little later.
+    Trouble,
+    /// The session is no longer ours.
+    Fenced,
+}
+
+impl Hub {
+    /// A hub that owns nothing yet, and the backend of its worker. Its tasks end when the hub is dropped.
+    ///
+    /// # Errors
+    /// Where connections cannot be prepared.
+    pub async fn start(
+        redis: Redis,
+        pool: PgPool,
+        host: HostId,
+        timings: Timings,
+        tasks: TaskTracker,
+    ) -> Result<(Arc<Self>, LaneBackend), QueueError> {
+        let (channels, ears) = Channels::open(&redis, &tasks)?;
+        let (out, rx) = mpsc::unbounded_channel();
+        let hub = Arc::new(Self {
+            redis,
+            pool,
+            timings,
+            renewal: OnceCell::new(),
+            host,
+            owned: RwLock::default(),
+            channels,
+            out,
+            taking: watch::Sender::new(true),
+            ends: watch::Sender::new(()),
+            rebuilds: Semaphore::new(REBUILDS_AT_ONCE),
+            tasks,
+            runtime: Handle::current(),
+        });
+        hub.tasks.spawn(listen(Arc::downgrade(&hub), ears));
+        hub.tasks.spawn(check_ears(Arc::downgrade(&hub), hub.timings.reconcile_every()));
+        Ok((hub, LaneBackend { rx }))
+    }
+
+    pub(crate) fn find(&self, session: SessionId) -> Option<Arc<Owned>> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Owned>> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn insert(&self, owned: Arc<Owned>) {
+        let channel = keys::wake(owned.held.tenant(), owned.session());
+        self.owned.write().unwrap_or_else(PoisonError::into_inner).insert(owned.session(), owned);
+        // Only now: its confirmation fills the lanes.
+        self.channels.listen(channel);
+    }
+
+    /// Forgets exactly this ownership, not a later one of the same session.
+    pub(crate) fn forget(&self, owned: &Arc<Owned>) {
+        let mut all = self.owned.write().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&owned.session()).is_some_and(|o| Arc::ptr_eq(o, owned)) {
+            all.remove(&owned.session());
+            self.channels.ignore(keys::wake(owned.held.tenant(), owned.session()));
+        }
+        owned.fence();
+        self.ends.send_replace(());
+    }
+
+    /// Tries to become the owner of a session. Its lanes are closed at first, but for `control`. `None`: somebody else holds it, was faster,
+    /// or may still hold it (Redis has forgotten its leases less than a TTL ago, and the row names an owner).
+    ///
+    /// # Errors
+    /// [`QueueError`]; then nothing is owned here.
+    pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Option<Lease>, QueueError> {
+        if claim.owned && hosts::birth(&self.redis).await? < self.timings.lease_ttl() {
+            return Ok(None);
+        }
+        let (key, owner) = (keys::lease(claim.tenant, claim.session), OwnerId::new());
+        let value = format!("?:{owner}");
+        let mut redis = self.redis.shared();
+        if !lease::seize(&mut redis, &key, &value, self.timings.lease_ttl()).await? {
+            return Ok(None);
+        }
+        fault::point("lease.after_claim", &[("session", &claim.session)]).await;
+        let lease = self.confirm(claim, owner, &key, &value).await;
+        if !matches!(lease, Ok(Some(_))) {
+            // Without us the claim would keep others out for a TTL; if this fails too, it does.
+            let _ = lease::give_up(&mut redis, &key, &value, claim.session).await;
+        }
+        let Some(lease) = lease? else { return Ok(None) };
+        self.insert(lease.0.clone());
+        Ok(Some(lease))
+    }
+
+    async fn confirm(&self, claim: &Claimable, owner: OwnerId, key: &str, value: &str) -> Result<Option<Lease>, QueueError> {
+        fault::point("lease.before_bump", &[("session", &claim.session)]).await;
+        let bump = store::leases::bump(&self.pool, claim, owner, self.host);
+        let bumped = tokio::time::timeout(BUMP_WITHIN, bump).await.map_err(|_| QueueError::TimedOut)??;
+        let Some(held) = bumped else { return Ok(None) };
+        fault::point("lease.before_cas", &[("session", &claim.session)]).await;
+        let sent = lease::boottime_ms();
+        let ttl = self.timings.lease_ttl();
+        if !lease::confirm(&mut self.redis.shared(), key, value, &held, ttl).await? {
+            // The claim ran out on the way: the epoch is ours and nobody acts under it.
+            store::leases::release(&self.pool, &held).await?;
+            return Ok(None);
+        }
+        Ok(Some(Lease::new(held, sent + lease::millis(ttl), &self.timings)))
+    }
+
+    /// Lets jobs of the session's write and query lanes start, and takes what waits at once.
+    pub fn open(self: &Arc<Self>, session: SessionId) {
+        if let Some(owned) = self.find(session) {
+            owned.set_open(true);
+            self.wake_all(&owned);
+        }
+    }
+
+    /// Starts no more jobs of the session's write and query lanes; those that run go on.
+    pub fn close_lanes(&self, session: SessionId) {
+        if let Some(owned) = self.find(session) {
+            owned.set_open(false);
+        }
+    }
+
+    /// Starts no more jobs at all; what ends is still removed from its lane.
+    pub fn stop_taking(&self) {
+        self.taking.send_replace(false);
+    }
+
+    /// When nothing runs and nothing has to be removed from a lane.
+    pub async fn idle(&self) {
+        let mut ends = self.ends.subscribe();
+        while !self.all().iter().all(|owned| owned.slots().iter().all(|slot| slot.is_idle())) {
+            if ends.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives a session up: first the row, then the lease, so that whoever is called by the latter waits for nothing. A session that is not
+    /// owned here (any more) is none of ours to release.
+    ///
+    /// # Errors
+    /// [`QueueError`]; the session is still owned, and the caller may try again.
+    pub async fn release(&self, session: SessionId) -> Result<(), QueueError> {
+        let Some(owned) = self.find(session) else { return Ok(()) };
+        owned.set_open(false);
+        store::leases::release(&self.pool, &owned.held).await?;
+        let given = lease::give_up(&mut self.redis.shared(), &owned.key, &owned.value, session).await;
+        // The row is free: the rest ends with the TTL.
+        self.forget(&owned);
+        given.map(drop)
+    }
+
+    fn wake_all(self: &Arc<Self>, owned: &Arc<Owned>) {
+        for lane in Lane::ALL {
+            self.wake(owned, lane);
+        }
+    }
+
+    pub(crate) fn wake(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) {
+        if owned.slot(lane).wake() {
+            self.tasks.spawn_on(self.clone().look(owned.clone(), lane), &self.runtime);
+        }
+    }
+
+    async fn look(self: Arc<Self>, owned: Arc<Owned>, lane: Lane) {
+        let slot = owned.slot(lane);
+        loop {
+            slot.look();
+            match self.look_once(&owned, lane).await {
+                Look::More => {}
+                Look::Nothing if slot.leave() => return,
+                Look::Nothing => {}
+                Look::Trouble => tokio::time::sleep(BACK_OFF).await,
+                Look::Fenced => {
+                    self.forget(&owned);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn look_once(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) -> Look {
+        if !owned.stands() {
+            return Look::Fenced;
+        }
+        let slot = owned.slot(lane);
+        let view = slot.view();
+        let room = *self.taking.borrow() && owned.is_open(lane) && view.running < lane.width() && !self.out.is_closed();
+        if view.ended.is_empty() && !room {
+            return Look::Nothing;
+        }
+        let mut ask = scripts::TAKE.key(&owned.key);
+        ask.key(owned.lane_key(lane)).arg(&owned.value).arg(view.running).arg(&view.ended);
+        let entries = match ask.invoke_async::<(i64, Vec<String>)>(&mut self.redis.shared()).await {
+            Ok((1, entries)) => entries,
+            Ok((0, _)) => {
+                tracing::warn!(session = %owned.session(), "another holds the lease");
+                return Look::Fenced;
+            }
+            Ok(_) => return self.retake(owned).await,
+            Err(error) => {
+                tracing::debug!(%error, session = %owned.session(), lane = lane.as_str(), "lane not read");
+                return Look::Trouble;
+            }
+        };
+        if !view.ended.is_empty() {
+            slot.removed(&view.ended);
+            self.ends.send_replace(());
+        }
+        let next = entries.into_iter().find(|entry| !slot.runs(entry));
+        match next {
+            Some(entry) if room => self.hand_over(owned, lane, entry).await,
+            _ => Look::Nothing,
+        }
+    }
+
+    /// Redis has forgotten the lease while it stands: it is ours still, and the lanes are gone as well.
+    async fn retake(self: &Arc<Self>, owned: &Arc<Owned>) -> Look {
+        let left = Duration::from_millis(owned.stands_for_ms());
+        match lease::seize(&mut self.redis.shared(), &owned.key, &owned.value, left.max(Duration::from_millis(1))).await {
+            Ok(true) => self.refresh(owned.clone()),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, session = %owned.session(), "lease not taken again"),
+        }
+        Look::Trouble
+    }
+
+    /// Loads the job of an entry and gives it to the handler. An entry whose job has ended is a late push: it is cleared.
+    async fn hand_over(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane, entry: String) -> Look {
+        let slot = owned.slot(lane);
+        let (tenant, session) = (owned.held.tenant(), owned.session());
+        let job = match entry.parse::<JobId>() {
+            Ok(id) => store::lane_jobs::load(&self.pool, tenant, session, id).await,
+            Err(_) => Ok(None),
+        };
+        match job {
+            Ok(Some(job)) if job.state.is_final() => slot.ended(entry),
+            Ok(Some(job)) => {
+                slot.started(job.id);
+                let id = TaskId::from_string(entry);
+                let owed = Owed::new(self.clone(), owned.clone(), lane, job.id);
+                // A worker that is gone drops it, and the guard puts the job back.
+                let _ = self.out.send(TaskBuilder::new(Entry::new(job, owed)).task_id(id).build());
+            }
+            Ok(None) => {
+                metrics::counter!("zaguan_lane_entries_without_job").increment(1);
+                tracing::error!(%session, lane = lane.as_str(), job = entry, "an entry names a job that Postgres does not know");
+                slot.ended(entry);
+            }
+            Err(error) => {
+                tracing::debug!(%error, %session, job = entry, "job not loaded");
+                return Look::Trouble;
+            }
+        }
+        Look::More
+    }
+
+    /// An attempt is over.
+    pub(crate) fn settle(self: &Arc<Self>, owned: Arc<Owned>, lane: Lane, job: JobId, done: Done) {
+        match done {
+            Done::Ack => {
+                owned.slot(lane).ended(job.to_string());
+                self.wake(&owned, lane);
+            }
+            Done::Again => {
+                let hub = self.clone();
+                let put_back = async move {
+                    tokio::time::sleep(BACK_OFF).await;
+                    owned.slot(lane).put_back(job);
+                    hub.ends.send_replace(());
+                    hub.wake(&owned, lane);
+                };
+                self.tasks.spawn_on(put_back, &self.runtime);
+            }
+        }
+    }
+
+    /// Puts into the lanes what Postgres knows, and looks at them: after anything that may have lost entries or wake-ups.
+    pub(crate) fn refresh(self: &Arc<Self>, owned: Arc<Owned>) {
+        let hub = self.clone();
+        let refreshed = async move {
+            let (tenant, session) = (owned.held.tenant(), owned.session());
+            while owned.stands() {
+                let _turn = hub.rebuilds.acquire().await;
+                match lanes::rebuild(&hub.pool, &hub.redis, tenant, session).await {
+                    Ok(_) => break,
+                    Err(error) => tracing::debug!(%error, %session, "lanes not rebuilt"),
+                }
+                tokio::time::sleep(BACK_OFF * 5).await;
+            }
+            hub.wake_all(&owned);
+        };
+        self.tasks.spawn_on(refreshed, &self.runtime);
+    }
+
+    fn heard(self: &Arc<Self>, heard: Heard) {
+        let session = |channel: &str| keys::last_part(channel).and_then(|session| self.find(session));
+        match heard {
+            Heard::Message { channel, text } => {
+                if let (Some(owned), Some(lane)) = (session(&channel), Lane::from_name(&text)) {
+                    self.wake(&owned, lane);
+                }
+            }
+            Heard::Listening(channel) => {
+                if let Some(owned) = session(&channel) {
+                    self.refresh(owned);
+                }
+            }
+            Heard::Lost => tracing::warn!("not listening to Redis"),
+        }
+    }
+}
+
+async fn listen(hub: Weak<Hub>, mut ears: Ears) {
+    while let Some(heard) = ears.next().await {
+        let Some(hub) = hub.upgrade() else { return };
+        hub.heard(heard);
+    }
+}
+
+/// A connection that died without a farewell hears nothing and is not made again: ask it now and then, and look for oneself meanwhile.
+async fn check_ears(hub: Weak<Hub>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(hub) = hub.upgrade() else { return };
+        let owned = hub.all();
+        if !owned.is_empty() && !hub.channels.answers().await {
+            for owned in owned {
+                hub.wake_all(&owned);
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What waits in a lane: job ids by position. A hint; Postgres decides what starts.
+
+use std::collections::BTreeMap;
+
+use contract::{Lane, SessionId, TenantId};
+use store::{PgPool, accept::Waiting};
+
+use crate::{
+    keys,
+    redis::{QueueError, Redis},
+    scripts,
+};
+
+/// Entries of one command: some services limit its arguments to 3,999.
+const CHUNK: usize = 500;
+
+/// Adds jobs to their lanes and wakes the owners. Late, repeated and double pushes change nothing.
+///
+/// # Errors
+/// [`QueueError`]; the reconciler pushes what was not.
+pub async fn push(redis: &Redis, tenant: TenantId, jobs: &[Waiting]) -> Result<(), QueueError> {
+    let mut lanes: BTreeMap<(SessionId, &str), (Lane, Vec<&Waiting>)> = BTreeMap::new();
+    for job in jobs {
+        lanes.entry((job.session, job.lane.as_str())).or_insert((job.lane, Vec::new())).1.push(job);
+    }
+    let mut connection = redis.shared();
+    for ((session, _), (lane, jobs)) in lanes {
+        for jobs in jobs.chunks(CHUNK) {
+            let mut push = scripts::PUSH.key(keys::lane(tenant, session, lane));
+            // Entries of a query lane stay while they run, so "was empty" says nothing about whether its owner looks.
+            push.arg(keys::wake(tenant, session)).arg(lane.as_str()).arg(i32::from(lane == Lane::Query));
+            for job in jobs {
+                push.arg(job.position).arg(job.job.to_string());
+            }
+            push.invoke_async::<()>(&mut connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds all that a session's lanes should hold, and removes nothing: a push beside it survives. Answers how many jobs that is.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: SessionId) -> Result<usize, QueueError> {
+    let waiting = store::lane_jobs::unfinished(pool, tenant, session).await?;
+    contract::fault::point("lane.rebuild_vs_push", &[("session", &session)]).await;
+    push(redis, tenant, &waiting).await?;
+    Ok(waiting.len())
+}

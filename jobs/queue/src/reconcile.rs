@@ -1,0 +1,49 @@
+//! What a wake-up missed: entries that were not pushed, jobs whose time ran out, events that were not published.
+
+use std::collections::HashMap;
+
+use contract::TenantId;
+use store::{PgPool, ends::QueuedEnd};
+
+use crate::{
+    events, lanes, publish,
+    redis::{QueueError, Redis},
+};
+
+/// Late jobs that one round ends.
+const LATE: i64 = 500;
+
+/// What earlier rounds saw: the tenants' counters when their streams were last known to be whole.
+#[derive(Debug, Default)]
+pub struct Seen(HashMap<TenantId, i64>);
+
+/// One round. Where another process is at it, nothing is done.
+///
+/// # Errors
+/// [`QueueError`]: the next round does what this one did not.
+pub async fn round(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
+    let Some(turn) = store::reconcile::turn(pool).await? else { return Ok(()) };
+    let done = all(pool, redis, seen).await;
+    turn.end().await?;
+    done
+}
+
+async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
+    // Postgres first: jobs end and streams are compared even while Redis is away.
+    for job in store::ends::late(pool, LATE).await? {
+        let told = store::ends::end_queued(pool, &job, QueuedEnd::Expired).await?;
+        if let Err(error) = events::publish(pool, redis, job.tenant, &told).await {
+            tracing::debug!(%error, job = %job.id, "expired, and not published yet");
+        }
+    }
+    for (tenant, session) in store::reconcile::sessions_with_work(pool).await? {
+        lanes::rebuild(pool, redis, tenant, session).await?;
+    }
+    for (tenant, head) in store::counters::heads(pool).await? {
+        if seen.0.get(&tenant) != Some(&head) {
+            publish::catch_up(pool, redis, tenant, head).await?;
+            seen.0.insert(tenant, head);
+        }
+    }
+    Ok(())
+}

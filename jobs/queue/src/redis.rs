@@ -1,0 +1,107 @@
+//! Connections to Redis.
+
+use std::time::Duration;
+
+use ::redis::{
+    Client, InfoDict, ProtocolVersion, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::sync::mpsc;
+
+/// How long a connection may take to be made. Shorter than [`ANSWER_WITHIN`]: a call that has to connect first still fails in time.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// How long an answer may take. The library's default of 500 ms is met by an ordinary stall.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Redis, or the database behind it, did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Redis did not answer, or refused.
+    #[error("redis: {0}")]
+    Redis(#[from] RedisError),
+    /// Postgres did not.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// An answer did not come in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Redis may evict keys: leases and lanes would vanish.
+    #[error("redis must run with maxmemory-policy noeviction, it has {0}")]
+    Evicts(String),
+    /// Publishers kept overtaking one another; the reconciler publishes what is left.
+    #[error("the stream kept moving under the publisher")]
+    Contended,
+}
+
+/// A handle on one Redis, shared by all users of a process. Connections are made when first used and made again when lost: while Redis is
+/// away each call fails within two seconds.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    shared: ConnectionManager,
+}
+
+impl Redis {
+    /// Prepares the connections; Redis need not be there.
+    ///
+    /// # Errors
+    /// Where the URL does not parse.
+    pub async fn connect(url: &str) -> Result<Self, QueueError> {
+        let client = Client::open(url)?;
+        let shared = ConnectionManager::new_lazy_with_config(client.clone(), impatient(ANSWER_WITHIN))?;
+        Ok(Self { client, shared })
+    }
+
+    /// Whether Redis answers and never evicts.
+    ///
+    /// # Errors
+    /// [`QueueError::Evicts`], or that it does not answer.
+    pub async fn check(&self) -> Result<(), QueueError> {
+        let policy = self.info("memory").await?.get::<String>("maxmemory_policy").unwrap_or_default();
+        if policy == "noeviction" { Ok(()) } else { Err(QueueError::Evicts(policy)) }
+    }
+
+    /// How many replicas are connected: with none, no fail-over can bring back a lease that was lost.
+    ///
+    /// # Errors
+    /// That it does not answer.
+    pub async fn replicas(&self) -> Result<usize, QueueError> {
+        Ok(self.info("replication").await?.get("connected_slaves").unwrap_or(0))
+    }
+
+    async fn info(&self, section: &str) -> Result<InfoDict, QueueError> {
+        Ok(::redis::cmd("INFO").arg(section).query_async(&mut self.shared()).await?)
+    }
+
+    /// The connection that all share. Never for a blocking command.
+    pub(crate) fn shared(&self) -> ConnectionManager {
+        self.shared.clone()
+    }
+
+    /// A connection of its own, driven by the runtime that first calls it.
+    pub(crate) fn separate(&self, answer_within: Duration) -> Result<ConnectionManager, QueueError> {
+        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), impatient(answer_within.min(ANSWER_WITHIN)))?)
+    }
+
+    /// A connection for channels, with what it hears. It never gives up: nobody else would notice that it is gone.
+    pub(crate) fn listening(&self) -> Result<(ConnectionManager, mpsc::UnboundedReceiver<::redis::PushInfo>), QueueError> {
+        let (heard, ears) = mpsc::unbounded_channel();
+        let config = impatient(ANSWER_WITHIN)
+            .set_number_of_retries(usize::MAX)
+            .set_max_delay(Duration::from_millis(500))
+            .set_push_sender(heard)
+            .set_automatic_resubscription();
+        let info = self.client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
+        Ok((ConnectionManager::new_lazy_with_config(client, config)?, ears))
+    }
+}
+
+fn impatient(answer_within: Duration) -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_WITHIN))
+        .set_response_timeout(Some(answer_within))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(20))
+}
