@@ -26,7 +26,7 @@ const SHORTEST_PASSWORD: usize = 8;
 /// # Errors
 /// What Postgres says.
 pub async fn migrate(config: Migrate) -> Done {
-    let pool = store::connect(config.database_url.expose_secret(), 1).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
+    let pool = store::connect_owner(config.database_url.expose_secret()).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
     store::MIGRATIONS.run(&pool).await?;
     store::schema::limit_role(&pool, config.app_role.as_deref()).await?;
     store::schema::ensure_event_partitions(&pool).await?;
@@ -58,7 +58,8 @@ pub async fn create_tenant(config: TenantCreate) -> Done {
 /// # Errors
 /// Where standard output is closed.
 pub fn openapi() -> Done {
-    print(&crate::document().to_pretty_json()?)
+    // Through a value, whose keys are sorted: the extensions have no order of their own.
+    print(&serde_json::to_string_pretty(&serde_json::to_value(crate::document())?)?)
 }
 
 fn read_password(path: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {

@@ -69,8 +69,8 @@ pub struct Serve {
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,
     /// What is logged: a level, or target=level, comma-separated.
-    #[arg(long, env = "LOG", default_value = "info")]
-    pub log: String,
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub rust_log: String,
     /// Set by AWS Lambda.
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", hide = true)]
     pub lambda: Option<String>,

@@ -32,7 +32,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 async fn serve(config: Serve) -> Result<(), Box<dyn Error + Send + Sync>> {
-    telemetry::log(&config.log).map_err(|why| format!("LOG: {why}"))?;
+    telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
     let state = server::state(&config).await?;
     let app = api::router(state.clone());
     match config.lambda {

@@ -1,6 +1,6 @@
 //! Who calls.
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::extract::FromRequestParts;
 use contract::{TenantId, UserId};
 use http::{header, request::Parts};
 use store::{
@@ -57,17 +57,6 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-impl OptionalFromRequestParts<AppState> for Caller {
-    type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Option<Self>, Problem> {
-        if parts.headers.contains_key(header::AUTHORIZATION) {
-            <Self as FromRequestParts<AppState>>::from_request_parts(parts, app).await.map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-}
-
 async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> {
     let refused = || Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …");
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
@@ -100,6 +89,6 @@ pub struct Admin(pub Caller);
 impl FromRequestParts<AppState> for Admin {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        <Caller as FromRequestParts<AppState>>::from_request_parts(parts, app).await?.admin()
+        Caller::from_request_parts(parts, app).await?.admin()
     }
 }

@@ -30,7 +30,7 @@ pub struct OwnedSession {
 impl FromRequestParts<AppState> for OwnedSession {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        let caller = <Caller as FromRequestParts<AppState>>::from_request_parts(parts, app).await?;
+        let caller = Caller::from_request_parts(parts, app).await?;
         let text = path_param(parts, app, "session").await?;
         let session = named_session(app, &caller, text.as_deref()).await?;
         tracing::Span::current().record("session", tracing::field::display(session.id));

@@ -155,11 +155,15 @@ async fn refresh(State(app): State<AppState>, body: Body<Refresh>) -> Result<imp
 #[utoipa::path(post, path = "/auth/logout", operation_id = "logout", tag = "auth", request_body = Option<Logout>,
     responses((status = 204, description = "Logged out, or never was in.")),
     extensions(("x-roles" = json!([])), ("x-scope" = json!("none")), ("x-chat" = json!("none"))))]
-async fn logout(State(app): State<AppState>, caller: Option<Caller>, body: OptionalBody<Logout>) -> Result<impl IntoResponse, Problem> {
+async fn logout(
+    State(app): State<AppState>,
+    caller: Result<Caller, Problem>,
+    body: OptionalBody<Logout>,
+) -> Result<impl IntoResponse, Problem> {
     let login = match (body.0.refresh_token, caller) {
         (Some(token), _) => tokens::find(&app.pool, &auth::hash_of(&token)).await?.map(|p| (p.tenant, p.user, p.family)),
-        (None, Some(caller)) => Some((caller.tenant, caller.user, caller.login)),
-        (None, None) => return Err(Problem::new(Code::Unauthenticated, "send a refresh token or an access token")),
+        (None, Ok(caller)) => Some((caller.tenant, caller.user, caller.login)),
+        (None, Err(refused)) => return Err(refused),
     };
     if let Some((tenant, user, family)) = login {
         tokens::revoke(&app.pool, tenant, family).await?;

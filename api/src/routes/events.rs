@@ -68,7 +68,7 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     let Some(wait) = wait.get() else { return answer(read(&app, &caller, &query).await?) };
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what is written in between is in the stream.
-    let mut log = app.readers.follow(caller.tenant);
+    let mut log = app.readers.follow(caller.tenant).await?;
     loop {
         let page = read(&app, &caller, &query).await?;
         if !page.0.items.is_empty() {

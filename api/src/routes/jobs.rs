@@ -188,7 +188,7 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
     let Some(wait) = wait else { return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?) };
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what ends in between is in the stream.
-    let mut log = app.readers.follow(caller.tenant);
+    let mut log = app.readers.follow(caller.tenant).await?;
     loop {
         let job = jobs::fetch(&app.pool, caller.viewer(), id).await?;
         if job.as_ref().is_none_or(|j| j.state.is_final()) {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{Hub, lease::Owned};
 
-/// A job of a lane, as the handler gets it. A command that does not decode is handed over as well: the handler records that.
+/// A job of a lane, on its way to the handler. A command that does not decode is handed over as well: the handler records that.
 pub struct Entry {
     /// For which session.
     pub session: SessionId,
@@ -146,7 +146,7 @@ struct Handler<F>(Arc<F>);
 
 impl<F, R> tower::Service<Task<Entry>> for Handler<F>
 where
-    F: Fn(Entry) -> R + Send + Sync + 'static,
+    F: Fn(SessionId, Arc<LaneJob>) -> R + Send + Sync + 'static,
     R: Future<Output = Done> + Send + 'static,
 {
     type Response = Done;
@@ -159,7 +159,7 @@ where
     fn call(&mut self, task: Task<Entry>) -> Self::Future {
         let (handler, (entry, _)) = (self.0.clone(), task.take());
         let (session, job) = (entry.session, entry.job.id);
-        let attempt = AssertUnwindSafe(async move { handler(entry).await }).catch_unwind();
+        let attempt = AssertUnwindSafe(async move { handler(entry.session, entry.job).await }).catch_unwind();
         async move {
             Ok(attempt.await.unwrap_or_else(|_| {
                 metrics::counter!("zaguan_handler_panics").increment(1);
@@ -176,7 +176,7 @@ impl Hub {
     /// dropping it puts back what runs.
     pub async fn worker<F, R>(&self, backend: LaneBackend, name: String, handler: F)
     where
-        F: Fn(Entry) -> R + Send + Sync + 'static,
+        F: Fn(SessionId, Arc<LaneJob>) -> R + Send + Sync + 'static,
         R: Future<Output = Done> + Send + 'static,
     {
         let worker = WorkerBuilder::new(name).backend(backend).build(Handler(Arc::new(handler)));

@@ -14,14 +14,14 @@ use std::{
 
 use contract::{Event, TenantId};
 use redis::streams::StreamRangeReply;
-use store::PgPool;
+use store::{PgPool, StoreError};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     channels::{Channels, Ears, Heard},
     keys,
-    redis::{QueueError, Redis},
+    redis::Redis,
 };
 
 pub use crate::publish::publish;
@@ -76,7 +76,7 @@ impl Readers {
     ///
     /// # Errors
     /// Where Postgres does not answer.
-    pub async fn follow(&self, tenant: TenantId) -> Result<Follow, QueueError> {
+    pub async fn follow(&self, tenant: TenantId) -> Result<Follow, StoreError> {
         let head = store::counters::head(&self.0.pool, tenant).await?;
         Ok(self.join(tenant, head, head))
     }
@@ -85,7 +85,7 @@ impl Readers {
     ///
     /// # Errors
     /// Where Postgres does not answer.
-    pub async fn follow_from(&self, tenant: TenantId, cursor: i64) -> Result<Follow, QueueError> {
+    pub async fn follow_from(&self, tenant: TenantId, cursor: i64) -> Result<Follow, StoreError> {
         let head = store::counters::head(&self.0.pool, tenant).await?;
         Ok(self.join(tenant, cursor, head))
     }
@@ -205,13 +205,12 @@ impl Reader {
             if news && !compare {
                 self.read_stream().await;
             }
-            if compare || !news || self.last() < self.room.tail.load(Ordering::Acquire) {
-                if let Err(error) = self.read_log().await {
-                    tracing::warn!(%error, tenant = %self.tenant, "log not read");
-                    self.room.compare.store(true, Ordering::Release);
-                    tokio::time::sleep(POLL_EVERY).await;
-                    self.room.news.notify_one();
-                }
+            let behind = compare || !news || self.last() < self.room.tail.load(Ordering::Acquire);
+            if behind && let Err(error) = self.read_log().await {
+                tracing::warn!(%error, tenant = %self.tenant, "log not read");
+                tokio::time::sleep(POLL_EVERY).await;
+                self.room.compare.store(true, Ordering::Release);
+                self.room.news.notify_one();
             }
         }
     }
@@ -247,7 +246,7 @@ impl Reader {
         }
     }
 
-    async fn read_log(&self) -> Result<(), QueueError> {
+    async fn read_log(&self) -> Result<(), StoreError> {
         let pool = &self.inner.pool;
         let head = store::counters::head(pool, self.tenant).await?;
         while self.last() < head {

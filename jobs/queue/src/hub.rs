@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ pub struct Hub {
     pub(crate) pool: PgPool,
     pub(crate) timings: Timings,
     pub(crate) renewal: OnceCell<redis::aio::ConnectionManager>,
+    /// When the hub's runtime last ran one of its tasks.
+    pub(crate) beat: AtomicU64,
     host: HostId,
     owned: RwLock<HashMap<SessionId, Arc<Owned>>>,
     channels: Channels,
@@ -68,7 +73,7 @@ impl Hub {
     /// A hub that owns nothing yet, and the backend of its worker. Its tasks end when the hub is dropped.
     ///
     /// # Errors
-    /// Where connections cannot be prepared.
+    /// [`QueueError::Evicts`], or where connections cannot be prepared. Redis need not be there.
     pub async fn start(
         redis: Redis,
         pool: PgPool,
@@ -76,6 +81,11 @@ impl Hub {
         timings: Timings,
         tasks: TaskTracker,
     ) -> Result<(Arc<Self>, LaneBackend), QueueError> {
+        match redis.check().await {
+            Err(error @ QueueError::Evicts(_)) => return Err(error),
+            Err(error) => tracing::warn!(%error, "starting without Redis"),
+            Ok(()) => {}
+        }
         let (channels, ears) = Channels::open(&redis, &tasks)?;
         let (out, rx) = mpsc::unbounded_channel();
         let hub = Arc::new(Self {
@@ -83,6 +93,7 @@ impl Hub {
             pool,
             timings,
             renewal: OnceCell::new(),
+            beat: AtomicU64::new(lease::boottime_ms()),
             host,
             owned: RwLock::default(),
             channels,
@@ -94,6 +105,7 @@ impl Hub {
             runtime: Handle::current(),
         });
         hub.tasks.spawn(listen(Arc::downgrade(&hub), ears));
+        hub.tasks.spawn(beat(Arc::downgrade(&hub), hub.timings.renew_every() / 4));
         hub.tasks.spawn(check_ears(Arc::downgrade(&hub), hub.timings.reconcile_every()));
         Ok((hub, LaneBackend { rx }))
     }
@@ -376,6 +388,15 @@ async fn listen(hub: Weak<Hub>, mut ears: Ears) {
     while let Some(heard) = ears.next().await {
         let Some(hub) = hub.upgrade() else { return };
         hub.heard(heard);
+    }
+}
+
+/// Says that the runtime on which jobs and pages are tended gets to run: leases are renewed elsewhere, and must not outlive it.
+async fn beat(hub: Weak<Hub>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(hub) = hub.upgrade() else { return };
+        hub.beat.store(lease::boottime_ms(), Ordering::Release);
     }
 }
 

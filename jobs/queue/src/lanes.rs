@@ -19,6 +19,10 @@ const CHUNK: usize = 500;
 /// # Errors
 /// [`QueueError`]; the reconciler pushes what was not.
 pub async fn push(redis: &Redis, tenant: TenantId, jobs: &[Waiting]) -> Result<(), QueueError> {
+    add(redis, tenant, jobs, false).await
+}
+
+async fn add(redis: &Redis, tenant: TenantId, jobs: &[Waiting], wake: bool) -> Result<(), QueueError> {
     let mut lanes: BTreeMap<(SessionId, &str), (Lane, Vec<&Waiting>)> = BTreeMap::new();
     for job in jobs {
         lanes.entry((job.session, job.lane.as_str())).or_insert((job.lane, Vec::new())).1.push(job);
@@ -28,7 +32,7 @@ pub async fn push(redis: &Redis, tenant: TenantId, jobs: &[Waiting]) -> Result<(
         for jobs in jobs.chunks(CHUNK) {
             let mut push = scripts::PUSH.key(keys::lane(tenant, session, lane));
             // Entries of a query lane stay while they run, so "was empty" says nothing about whether its owner looks.
-            push.arg(keys::wake(tenant, session)).arg(lane.as_str()).arg(i32::from(lane == Lane::Query));
+            push.arg(keys::wake(tenant, session)).arg(lane.as_str()).arg(i32::from(wake || lane == Lane::Query));
             for job in jobs {
                 push.arg(job.position).arg(job.job.to_string());
             }
@@ -38,13 +42,14 @@ pub async fn push(redis: &Redis, tenant: TenantId, jobs: &[Waiting]) -> Result<(
     Ok(())
 }
 
-/// Adds all that a session's lanes should hold, and removes nothing: a push beside it survives. Answers how many jobs that is.
+/// Adds all that a session's lanes should hold and wakes the owner, who may have missed an earlier call. Removes nothing: a push beside it
+/// survives. Answers how many jobs that is.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: SessionId) -> Result<usize, QueueError> {
     let waiting = store::lane_jobs::unfinished(pool, tenant, session).await?;
     contract::fault::point("lane.rebuild_vs_push", &[("session", &session)]).await;
-    push(redis, tenant, &waiting).await?;
+    add(redis, tenant, &waiting, true).await?;
     Ok(waiting.len())
 }

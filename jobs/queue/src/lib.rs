@@ -24,5 +24,7 @@ mod slot;
 pub use self::redis::{QueueError, Redis};
 pub use accept::accept_and_push;
 pub use backend::{Done, Entry, LaneBackend};
+pub use events::{Follow, Readers};
 pub use hub::Hub;
 pub use lease::{Lease, release_after_death};
+pub use renewal::Round;

@@ -22,9 +22,9 @@ pub struct Seen(HashMap<TenantId, i64>);
 /// # Errors
 /// [`QueueError`]: the next round does what this one did not.
 pub async fn round(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
-    let Some(turn) = store::reconcile::turn(pool).await? else { return Ok(()) };
+    let Some(turn) = store::turns::reconciler(pool).await? else { return Ok(()) };
     let done = all(pool, redis, seen).await;
-    turn.end().await?;
+    drop(turn);
     done
 }
 
@@ -36,7 +36,7 @@ async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueE
             tracing::debug!(%error, job = %job.id, "expired, and not published yet");
         }
     }
-    for (tenant, session) in store::reconcile::sessions_with_work(pool).await? {
+    for (tenant, session) in store::lane_jobs::sessions_with_work(pool).await? {
         lanes::rebuild(pool, redis, tenant, session).await?;
     }
     for (tenant, head) in store::counters::heads(pool).await? {

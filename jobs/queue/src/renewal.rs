@@ -1,6 +1,9 @@
 //! Keeping leases. A round is to be called every `renew_every`, by a runtime of its own: a stalled worker must not let them run out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use contract::SessionId;
 use store::{Held, leases::StillHeld};
@@ -30,9 +33,15 @@ pub struct Round {
 
 impl Hub {
     /// Renews every lease in Redis; where Redis does not answer, in Postgres. Then reads our epochs: one that moved fences at once. Where
-    /// neither answers, leases fence themselves when their margin is reached.
+    /// neither answers, leases fence themselves when their margin is reached. Nothing is renewed while the runtime that tends the sessions
+    /// stands still: their browsers would live on without anybody who looks after them.
     pub async fn renew_round(self: &Arc<Self>) -> Round {
         let mut round = Round::default();
+        let silent = lease::boottime_ms().saturating_sub(self.beat.load(Ordering::Acquire));
+        if silent > 2 * self.timings.renew_every_ms {
+            tracing::error!(silent, "the host's runtime stands still: leases are not renewed");
+            return round;
+        }
         let (standing, fallen): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|owned| owned.stands());
         let started = lease::boottime_ms();
         let mut lost = fallen;

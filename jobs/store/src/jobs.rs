@@ -234,9 +234,14 @@ async fn not_cancelled(pool: &PgPool, job: &Job) -> Result<Cancel> {
 /// [`crate::StoreError`].
 pub async fn depth(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<i64> {
     let depth = sqlx::query_scalar!(
-        r#"select coalesce(p.n + 1 - min(j.position), 0) as "depth!"
-             from lane_position p left join job j on j.session = p.session and j.tenant = $1 and j.state in ('queued', 'running')
-            where p.session = $2 and p.tenant = $1 group by p.n"#,
+        // One probe of the index of unfinished jobs a lane, however many wait.
+        r#"select coalesce(p.n + 1 - (select min(first.position)
+                  from (values ('write'), ('query'), ('control')) lanes (lane),
+                       lateral (select j.position from job j
+                                 where j.session = p.session and j.lane = lanes.lane and j.state in ('queued', 'running')
+                                   and j.position is not null
+                                 order by j.position limit 1) first), 0) as "depth!"
+             from lane_position p where p.session = $2 and p.tenant = $1"#,
         tenant.uuid(),
         session.uuid()
     )

@@ -162,3 +162,12 @@ async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
         Some(JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) | None => Start::Ended,
     })
 }
+
+/// Sessions of all tenants that have unfinished jobs.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn sessions_with_work(pool: &PgPool) -> Result<Vec<(TenantId, SessionId)>> {
+    let rows = sqlx::query!("select distinct tenant, session from job where state in ('queued', 'running')").fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.session))).collect())
+}

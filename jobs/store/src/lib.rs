@@ -12,7 +12,7 @@ pub mod leases;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
-pub mod reconcile;
+pub mod turns;
 
 pub mod chats;
 pub mod cursor;
@@ -62,6 +62,15 @@ pub async fn connect(url: &str, size: u32) -> Result<PgPool> {
 /// Where the URL does not parse.
 pub fn connect_lazy(url: &str, size: u32) -> Result<PgPool> {
     Ok(pool_options(size).connect_lazy_with(connect_options(url)?))
+}
+
+/// One connection for migrations: a large table's index takes longer than any request may.
+///
+/// # Errors
+/// Where the URL does not parse or the connection fails.
+pub async fn connect_owner(url: &str) -> Result<PgPool> {
+    let options: sqlx::postgres::PgConnectOptions = url.parse()?;
+    Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
 }
 
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {

@@ -1,5 +1,5 @@
 //! The WebDriver side: one chromedriver beside each browser, attached to it and replaced when it dies.
-use super::{BrowserEnv, spawn::confined};
+use super::{BrowserEnv, spawn::mortal};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -116,7 +116,7 @@ impl Keeper {
 
     /// chromedriver prints "… on port 0" before the line that counts.
     async fn start(&self) -> Result<(Child, String), DriverError> {
-        let mut command = confined(&self.env.config().chromedriver, &self.home);
+        let mut command = mortal(&self.env.config().chromedriver, &self.home);
         command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = self.env.spawner().spawn(command).await?;
         let mut lines = BufReader::new(child.stdout.take().ok_or(DriverError::NoPort)?).lines();

@@ -44,6 +44,11 @@ pub enum PageEvent {
         /// The last one.
         to: u64,
     },
+    /// The site cannot be reached. It is tried again every 5 s; said once until a page loads.
+    Unreachable {
+        /// Chromium's word for it, such as `net::ERR_INTERNET_DISCONNECTED`.
+        reason: String,
+    },
     /// No beat, and no answer when asked: the page hangs. It is being loaded anew.
     Silent,
     /// The renderer crashed. The page is being loaded anew.

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    process::Child,
+    process::{Child, ChildStdin},
     sync::{OnceCell, mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
@@ -69,11 +69,11 @@ impl Drop for Inner {
 
 /// Starts a browser on this directory, attaches to it and begins the navigation. All that follows comes as events.
 pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mpsc::Sender<PageEvent>) -> Result<Browser, StartError> {
-    let Running { child, id, port, socket } = chromium::launch(env, profile).await?;
+    let Running { child, pipe, id, port, socket } = chromium::launch(env, profile).await?;
     let mut fuse = Fuse(Some(id));
     let tasks = TaskTracker::new();
     let (exit_tx, exit) = watch::channel(None);
-    tasks.spawn(watch_exit(child, exit_tx));
+    tasks.spawn(watch_exit(child, pipe, exit_tx));
 
     let timings = env.config().timings.clone();
     let settings = Settings { binding: binding_name()?, beat: timings.beat, ready_within: timings.ready_within };
@@ -103,8 +103,10 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
     })))
 }
 
-async fn watch_exit(mut child: Child, exit: watch::Sender<Option<Exit>>) {
+/// Holds the pipe that the browser lives by, and collects the browser.
+async fn watch_exit(mut child: Child, pipe: ChildStdin, exit: watch::Sender<Option<Exit>>) {
     let ended = child.wait().await.map_or(Exit::UNKNOWN, Exit::from);
+    drop(pipe);
     exit.send_replace(Some(ended));
 }
 
@@ -164,16 +166,19 @@ impl Browser {
         let arguments = json!([{"value": C::NAME}, {"value": arguments}, {"value": call_id}]);
         let left = until.duration_since(Instant::now());
         let asked = link.on(&api, "function(n,a,c){return this.call(n,a,c)}", arguments, left);
+        let gone = async {
+            let _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())).await;
+        };
         let answer = tokio::select! {
             biased;
-            answer = asked => match answer {
-                Ok(answer) => answer,
-                Err(error) => return Err(self.failed(error).await),
-            },
+            answer = asked => answer,
             // On a lost connection the call itself says so.
-            _ = view.wait_for(|v| v.document != document || (v.link.is_some() && v.api.is_none())) => return Err(CallError::DocumentGone),
+            () = gone => return Err(CallError::DocumentGone),
         };
-        read_answer::<C>(answer)
+        match answer {
+            Ok(answer) => read_answer::<C>(answer),
+            Err(error) => Err(self.failed(error).await),
+        }
     }
 
     fn not_ready(&self) -> CallError {

@@ -5,14 +5,14 @@ use super::{
     cdp::{CdpError, CdpEvent},
     events::{Heard, Numbered, PageEvent},
     page::{Driven, Link, SHORT, Settings},
-    shared::{Exit, Shared},
+    shared::{Exit, Shared, View},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +37,8 @@ enum Phase {
     Driving,
     /// All is well until the beat is overdue.
     Ready,
+    /// The site was not reached, and is tried again when due.
+    Unreachable,
     /// Nothing more is tried here.
     GivenUp,
 }
@@ -72,6 +74,7 @@ pub(crate) struct Keeper {
     /// The highest event number taken from it.
     last: u64,
     heals: VecDeque<Instant>,
+    unreachable_told: bool,
 }
 
 enum Next {
@@ -99,7 +102,19 @@ impl Keeper {
         exit: watch::Receiver<Option<Exit>>,
     ) -> Self {
         let due = Instant::now() + fixed.timings.gate_within;
-        Self { fixed, link, events, orders, exit, phase: Phase::Loading, due, document: String::new(), last: 0, heals: VecDeque::new() }
+        Self {
+            fixed,
+            link,
+            events,
+            orders,
+            exit,
+            phase: Phase::Loading,
+            due,
+            document: String::new(),
+            last: 0,
+            heals: VecDeque::new(),
+            unreachable_told: false,
+        }
     }
 
     /// Until the browser's process ends, which is the last event.
@@ -156,10 +171,10 @@ impl Keeper {
         }
         match event.method.as_str() {
             "Runtime.bindingCalled" if event.params["name"] == self.fixed.settings.binding.as_str() => self.on_report(&event.params).await,
-            "Page.frameNavigated" if event.params["frame"]["parentId"].is_null() => self.on_navigated(),
+            "Page.frameNavigated" if event.params["frame"]["parentId"].is_null() => self.on_navigated(&event.params["frame"]).await,
             "Page.javascriptDialogOpening" => drop(self.link.command("Page.handleJavaScriptDialog", json!({"accept": true})).await),
             "Inspector.targetCrashed" => {
-                self.fixed.shared.send_modify(super::shared::View::forget);
+                self.fixed.shared.send_modify(View::forget);
                 self.emit(PageEvent::Crashed).await;
                 self.fixed.attach_again.notify_one(); // a WebDriver session says "tab crashed" for ever after
                 self.heal("the renderer crashed").await;
@@ -168,9 +183,11 @@ impl Keeper {
         }
     }
 
-    fn on_navigated(&mut self) {
-        self.fixed.shared.send_modify(super::shared::View::forget);
-        if self.phase != Phase::GivenUp {
+    async fn on_navigated(&mut self, frame: &Value) {
+        self.fixed.shared.send_modify(View::forget);
+        if !frame["unreachableUrl"].is_null() {
+            self.unreachable("the browser shows its own error page").await; // a reason, if we navigated, came before
+        } else if self.phase != Phase::GivenUp {
             self.enter(Phase::Loading, self.fixed.timings.gate_within);
         }
     }
@@ -191,6 +208,7 @@ impl Keeper {
     async fn on_gate(&mut self, document: String, context: &Value) {
         self.document = document;
         self.last = 0;
+        self.unreachable_told = false;
         let mut number = 0;
         self.fixed.shared.send_modify(|v| {
             v.forget();
@@ -259,6 +277,7 @@ impl Keeper {
             Phase::Loading => self.heal("the page's core modules did not appear in time").await,
             Phase::Driving => self.heal("the driver gave no verdict in time").await,
             Phase::Ready => self.probe().await,
+            Phase::Unreachable => self.load_anew().await,
             Phase::GivenUp => {}
         }
     }
@@ -281,7 +300,7 @@ impl Keeper {
         if self.heals.len() >= MAX_HEALS {
             tracing::error!(reason, "the page does not heal");
             self.phase = Phase::GivenUp;
-            self.fixed.shared.send_modify(super::shared::View::forget);
+            self.fixed.shared.send_modify(View::forget);
             return self.emit(PageEvent::Unwell { reason: reason.to_owned() }).await;
         }
         self.heals.push_back(now);
@@ -290,18 +309,22 @@ impl Keeper {
     }
 
     async fn load_anew(&mut self) {
-        self.fixed.shared.send_modify(super::shared::View::forget);
+        self.fixed.shared.send_modify(View::forget);
         self.enter(Phase::Loading, self.fixed.timings.gate_within);
-        while let Err(error) = self.link.navigate().await {
-            if !matches!(error, CdpError::Protocol { .. }) {
-                return; // crashed, closed or hung: its event or the deadline comes
-            }
-            tracing::warn!(%error, "the site cannot be reached");
-            tokio::select! {
-                () = sleep(NAVIGATE_AGAIN) => {}
-                _ = exited(&mut self.exit) => return,
-            }
-            self.enter(Phase::Loading, self.fixed.timings.gate_within);
+        // Otherwise crashed, closed or hung: its event or the deadline comes.
+        if let Err(CdpError::Protocol { message, .. }) = self.link.navigate().await {
+            self.unreachable(&message).await;
+        }
+    }
+
+    async fn unreachable(&mut self, reason: &str) {
+        if self.phase == Phase::GivenUp {
+            return;
+        }
+        self.enter(Phase::Unreachable, NAVIGATE_AGAIN);
+        if !std::mem::replace(&mut self.unreachable_told, true) {
+            tracing::warn!(reason, "the site cannot be reached");
+            self.emit(PageEvent::Unreachable { reason: reason.to_owned() }).await;
         }
     }
 

@@ -66,7 +66,7 @@ pub struct BrowserConfig {
     pub timings: BrowserTimings,
 }
 
-/// A configuration that was checked once, and the thread that all browsers are started from: they are asked to close when it is dropped.
+/// A configuration that was checked once, and the thread that all programs are started from.
 #[derive(Debug)]
 pub struct BrowserEnv {
     config: BrowserConfig,

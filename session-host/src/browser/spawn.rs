@@ -10,8 +10,8 @@ const SETPRIV: &str = "/usr/bin/setpriv";
 
 type Order = (Command, oneshot::Sender<io::Result<Child>>);
 
-/// The parent-death signal fires when the *thread* that spawned ends (`prctl(2)`), so everything is spawned from one thread that
-/// lives as long as this value: dropping it asks every browser to close.
+/// A parent-death signal fires when the *thread* that spawned ends (`prctl(2)`), so programs are spawned from one thread that lives as long
+/// as this value.
 #[derive(Debug, Clone)]
 pub(crate) struct Spawner(mpsc::Sender<Order>);
 
@@ -36,10 +36,20 @@ impl Spawner {
     }
 }
 
-/// `program` without our environment, without new privileges, and with `SIGTERM` when we die. `home` is its working directory too.
+/// `program` without our environment and without new privileges. `home` is its working directory too.
 pub(crate) fn confined(program: &Path, home: &Path) -> Command {
+    command(&["--no-new-privs", "--"], program, home)
+}
+
+/// The same, with `SIGTERM` when we die. Not for a browser: threads of a killed process end one by one, each hands its children to the next
+/// and the signal is sent each time (run); a second `SIGTERM` kills a browser that is closing.
+pub(crate) fn mortal(program: &Path, home: &Path) -> Command {
+    command(&["--no-new-privs", "--pdeathsig", "TERM", "--"], program, home)
+}
+
+fn command(options: &[&str], program: &Path, home: &Path) -> Command {
     let mut command = Command::new(SETPRIV);
-    command.args(["--no-new-privs", "--pdeathsig", "TERM", "--"]).arg(program);
+    command.args(options).arg(program);
     command.env_clear().env("HOME", home).env("TMPDIR", home).env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("TZ", "UTC");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(home);
     command

@@ -18,7 +18,7 @@ use tokio::{
     time::sleep,
 };
 
-/// Browsers had `SIGTERM` from the kernel when their host died; whoever has not is told after this.
+/// Browsers close by themselves when their host dies, because their pipe ends; whoever does not is told after this.
 const TELL_AFTER: Duration = Duration::from_millis(100);
 /// After a host's death its browsers have this long to close.
 const KILL_AFTER: Duration = Duration::from_millis(1200);

@@ -6,9 +6,10 @@ mod roster;
 
 use std::{sync::Arc, time::Duration};
 
-use contract::HostId;
-use queue::{Entry, Hub, LaneBackend, Redis, hosts::HostRecord};
+use contract::{HostId, SessionId};
+use queue::{Hub, LaneBackend, Redis, hosts::HostRecord};
 use secrecy::ExposeSecret;
+use store::lane_jobs::LaneJob;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
@@ -79,11 +80,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
 /// The apalis worker over the lanes: one a host, for all its sessions.
 async fn work(hub: Arc<Hub>, backend: LaneBackend, roster: Arc<Roster>, id: HostId) {
-    let handler = move |entry: Entry| {
+    let handler = move |session: SessionId, job: Arc<LaneJob>| {
         let roster = roster.clone();
         async move {
-            match roster.get(entry.session) {
-                Some(shared) => session::execute(shared, entry.job).await,
+            match roster.get(session) {
+                Some(shared) => session::execute(shared, job).await,
                 None => queue::Done::Again,
             }
         }

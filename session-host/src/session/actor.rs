@@ -254,6 +254,11 @@ impl Actor {
                 self.set_working(false);
                 self.signal(Signal::BrowserLost).await;
             }
+            PageEvent::Unreachable { .. } => {
+                self.ready = false;
+                self.set_working(false);
+                self.signal(Signal::ConnectionLost).await;
+            }
             PageEvent::Unwell { reason } => {
                 tracing::warn!(session = %self.shared.session(), reason, "only a new browser may help");
                 return Some(After::Restart);

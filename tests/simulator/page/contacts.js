@@ -1,0 +1,98 @@
+// People: contacts, their two ids (phone number and hidden id), whether a number exists, pictures, blocking.
+// Facts: research/webpage.md 2 (i) and 2.1: a contact may be met under either id, and the page maps one to the other.
+(function (sim) {
+  const { BaseModel, BaseCollection, defineModel, properties, createWid, account, wire } = sim;
+
+  class Contact extends BaseModel {
+    get formattedName() {
+      return this.name || this.pushname || this.id.user;
+    }
+    get formattedShortName() {
+      return this.shortName || this.formattedName;
+    }
+    get isMe() {
+      return account.isMe(this.id);
+    }
+  }
+  defineModel(Contact, properties('id name pushname shortName type isBusiness isContactBlocked phoneNumber lid verifiedName'), 'contact');
+
+  class ContactCollectionImpl extends BaseCollection {
+    getMeContact() {
+      return this.gadd(account.mePn());
+    }
+  }
+  ContactCollectionImpl.model = Contact;
+  const contacts = new ContactCollectionImpl();
+
+  const lidOf = new Map();
+  const phoneOf = new Map();
+  function pair(phone, lid) {
+    if (!phone || !lid) return;
+    lidOf.set(String(phone), createWid(String(lid)));
+    phoneOf.set(String(lid), createWid(String(phone)));
+  }
+  const getCurrentLid = (wid) => (wid.isLid() ? wid : lidOf.get(String(wid)) || null);
+  const getPhoneNumber = (wid) => (wid.isLid() ? phoneOf.get(String(wid)) || null : wid);
+  const getAlternateUserWid = (wid) => (wid.isLid() ? getPhoneNumber(wid) : getCurrentLid(wid));
+
+  /** A contact as the server or our own database tells it: `{id, lid, name}`. */
+  function learn(c) {
+    pair(c.id, c.lid);
+    const both = { name: c.name, shortName: c.name, type: 'in' };
+    const phone = c.id ? createWid(c.id) : undefined;
+    const lid = c.lid ? createWid(c.lid) : undefined;
+    if (phone) contacts.add({ ...both, id: phone, lid, phoneNumber: phone }, { merge: true });
+    if (lid) contacts.add({ ...both, id: lid, lid, phoneNumber: phone }, { merge: true });
+  }
+
+  async function queryWidExists(wid) {
+    const found = await wire.ask({ op: 'exists', wid: wid.toString() });
+    if (!found.wid) return null;
+    pair(found.phone, found.lid);
+    return { wid: createWid(found.wid), biz: false, lid: found.lid ? createWid(found.lid) : undefined };
+  }
+
+  const Blocklist = sim.plainCollection('Blocklist');
+  const ProfilePicThumb = sim.plainCollection('ProfilePicThumb', 'eurl img imgFull tag');
+  ProfilePicThumb.constructor.prototype.fetch = async (id) => {
+    const picture = `${location.origin}/pictures/${id.user}`;
+    return { id, eurl: picture, img: picture, imgFull: picture, tag: '1' };
+  };
+
+  async function blockContact({ contact }) {
+    await wire.ask({ op: 'block', wid: contact.id.toString() });
+    Blocklist.add({ id: contact.id });
+    contact.isContactBlocked = true;
+  }
+  async function unblockContact(target) {
+    Blocklist.remove((target.contact || target).id);
+  }
+
+  sim.contacts = { contacts, Blocklist, ProfilePicThumb, learn, pair, getCurrentLid, getPhoneNumber };
+  sim.define('WAWebContactModel', () => ({ default: Contact }));
+  sim.define('WAWebContactCollection', () => ({ ContactCollectionImpl, ContactCollection: contacts }));
+  sim.define('WAWebApiContact', () => ({
+    lidPnCache: { getCurrentLid, getPhoneNumber },
+    getCurrentLid,
+    getLatestLid: getCurrentLid,
+    getPhoneNumber,
+    getAlternateUserWid,
+    getMeUserWids: () => [account.mePn(), account.meLid()].filter(Boolean),
+  }));
+  sim.define('WAWebLid1X1MigrationGating', () => ({
+    Lid1X1MigrationUtils: {
+      isLidMigrated: () => account.lidMigrated,
+      isSyncdSessionMigrated: () => account.lidMigrated,
+      shouldApplyNonMigratedMessagingRules: () => false,
+    },
+  }));
+  sim.define('WAWebQueryExistsJob', () => ({ queryWidExists, queryPhoneExists: async () => null }));
+  sim.define('WAWebBlocklistCollection', () => ({ BlocklistCollection: Blocklist }));
+  sim.define('WAWebProfilePicThumbCollection', () => ({ ProfilePicThumbCollection: ProfilePicThumb }));
+  sim.define('WAWebBlockContactAction', () => ({ blockContact, unblockContact }));
+  sim.define('WAWebContactProfilePicThumbBridge', () => ({
+    requestProfilePicFromServer: async (wid) => ({ eurl: `${location.origin}/pictures/${wid.user}` }),
+    sendSetPicture: async () => ({ status: 200 }),
+    requestDeletePicture: async () => ({ status: 200 }),
+  }));
+})(window.__SIM);

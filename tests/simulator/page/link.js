@@ -1,0 +1,89 @@
+// Linking: the QR code and the code for a phone number. Facts: research/webpage.md 1.3: refs come as a list, the page shows one after
+// another, then goes idle until the user asks anew; the text has five parts; the drawn code lies under an element with `data-ref`.
+(function (sim) {
+  const { session, wire, account } = sim;
+  const { Socket, Conn } = session;
+  const DEVICE_PLATFORM = '1';
+
+  const base64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
+  const randomBytes = (n) => crypto.getRandomValues(new Uint8Array(n)).buffer;
+  const noise = { pubKey: randomBytes(32) };
+  const identity = { pubKey: randomBytes(32) };
+  const advSecret = base64(randomBytes(32));
+
+  const codeText = (ref) => [ref, base64(noise.pubKey), base64(identity.pubKey), advSecret, DEVICE_PLATFORM].join(',');
+
+  const shown = () => document.querySelector('#app [data-ref]');
+
+  function hide() {
+    const element = shown();
+    if (element) element.remove();
+  }
+
+  /** What a person would see: the code, or in the idle state a button that asks for a new one. */
+  function show(ref) {
+    hide();
+    const element = document.createElement('div');
+    element.setAttribute('data-ref', codeText(ref));
+    element.appendChild(Object.assign(document.createElement('canvas'), { width: 100, height: 100 }));
+    document.querySelector('#app').appendChild(element);
+  }
+
+  function showIdle() {
+    const element = shown();
+    if (!element) return;
+    const button = Object.assign(document.createElement('button'), { textContent: 'Reload' });
+    button.addEventListener('click', refresh);
+    element.appendChild(button);
+  }
+
+  function refresh() {
+    wire.tell({ op: 'ref' });
+  }
+
+  Object.assign(wire.handlers, {
+    ref(m) {
+      if (account.isRegistered()) return;
+      Conn.set({ ref: m.ref, refTTL: m.ttl });
+      show(m.ref);
+      Socket.state = 'UNPAIRED';
+      wire.taken();
+    },
+    idle() {
+      if (account.isRegistered()) return;
+      showIdle();
+      Socket.state = 'UNPAIRED_IDLE';
+    },
+    async paired({ creds }) {
+      hide();
+      account.adopt(creds);
+      account.remember();
+      session.identify();
+      Socket.state = 'PAIRING';
+      await sim.database.saveKeys(account.credentials());
+    },
+  });
+
+  /** Eight characters, for the phone number `phone`. */
+  const codeFor = async (phone) => (await wire.ask({ op: 'altlink', phone: String(phone).replace(/\D/g, '') })).code;
+
+  sim.link = { refresh, advSecret };
+  sim.define('WAWebAdvSignatureApi', () => ({ getADVSecretKey: () => advSecret, setADVSignedIdentity() {}, generateADVSecretKey() {} }));
+  sim.define('WAWebSignalStoreApi', () => ({ waSignalStore: { getRegistrationInfo: async () => ({ identityKeyPair: identity }) } }));
+  sim.define('WAWebUserPrefsInfoStore', () => ({ waNoiseInfo: { get: async () => ({ staticKeyPair: noise }) } }));
+  sim.define('WAWebCompanionRegClientUtils', () => ({ DEVICE_PLATFORM, getCompanionWebClientFromBrowser: () => 1 }));
+  sim.define('WABase64', () => ({
+    encodeB64: base64,
+    encodeB64UrlSafe: (bytes) => base64(bytes).replace(/\+/g, '-').replace(/\//g, '_'),
+    decodeB64: (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer,
+  }));
+  sim.define('WAWebLaunchSocketUtils', () => ({ refreshQR: refresh }));
+  sim.define('WAWebAltDeviceLinkingApi', () => ({
+    setPairingType() {},
+    initializeAltDeviceLinking: async () => {},
+    initializeQRLinking: async () => {},
+    startAltLinkingFlow: codeFor,
+  }));
+  sim.define('WAWebLinkDeviceAction', () => ({ genLinkDeviceCodeForPhoneNumber: codeFor }));
+  sim.define('WAWebLinkDeviceEvents', () => ({ WAWebLinkDeviceEvents: new sim.EventEmitter() }));
+})(window.__SIM);
