@@ -8,7 +8,11 @@ use secrecy::SecretString;
 
 /// `zaguan-host`: owns sessions and drives their browsers.
 #[derive(Debug, Parser)]
-#[command(version, about = "Owns WhatsApp sessions and drives their browsers", after_help = "Each variable may also be given as NAME_FILE.")]
+#[command(
+    version,
+    about = "Owns WhatsApp sessions and drives their browsers",
+    after_help = "Each variable may also be given as NAME_FILE."
+)]
 pub struct Config {
     /// Postgres, as the services' role.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]

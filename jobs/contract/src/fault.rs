@@ -9,12 +9,24 @@ pub enum Verdict {
     Fail,
 }
 
-/// Announces that the process is at `name`, and waits for the test's word where there is one. `ids` are what the test matches on.
+/// Announces that the process is at a named place, and waits for the test's word where there is one: `fault_point!("host.after_start", "job"
+/// => job.id)`. The pairs are what a test matches on. Without the feature nothing of it is compiled, not even the name.
 #[cfg(not(feature = "fault-points"))]
-#[inline(always)]
-#[expect(clippy::unused_async, reason = "the same call in both builds")]
-pub async fn point(_name: &'static str, _ids: &[(&'static str, &(dyn std::fmt::Display + Sync))]) -> Verdict {
-    Verdict::Go
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal $(, $key:literal => $value:expr)* $(,)?) => {{
+        $(let _ = &$value;)*
+        $crate::fault::Verdict::Go
+    }};
+}
+
+/// See the other build's docstring.
+#[cfg(feature = "fault-points")]
+#[macro_export]
+macro_rules! fault_point {
+    ($name:literal $(, $key:literal => $value:expr)* $(,)?) => {
+        $crate::fault::point($name, &[$(($key, &$value as &(dyn ::std::fmt::Display + Sync))),*]).await
+    };
 }
 
 #[cfg(feature = "fault-points")]
@@ -38,7 +50,7 @@ mod real {
         SOCKET.get_or_init(|| std::env::var("ZAGUAN_FAULTS").ok()).as_deref()
     }
 
-    /// See the other build's docstring.
+    /// What `fault_point!` calls.
     pub async fn point(name: &'static str, ids: &[(&'static str, &(dyn Display + Sync))]) -> Verdict {
         let Some(path) = socket() else { return Verdict::Go };
         let Some(word) = ask(path, name, ids).await else { return Verdict::Go };

@@ -1,6 +1,6 @@
 //! Taking a command on: first Postgres, then a push that may fail.
 
-use contract::fault::{self, Verdict};
+use contract::{fault::Verdict, fault_point};
 use store::{
     PgPool, StoreError,
     accept::{Accepted, IdempotencyKey, NewJob, Waiting},
@@ -15,7 +15,7 @@ use crate::{lanes, redis::Redis};
 /// [`StoreError`], as [`store::accept::accept`].
 pub async fn accept_and_push(pool: &PgPool, redis: &Redis, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted, StoreError> {
     let accepted = store::accept::accept(pool, job, key).await?;
-    fault::point("api.accept.committed", &[("session", &job.session), ("job", &job.id)]).await;
+    let _ = fault_point!("api.accept.committed", "session" => job.session, "job" => job.id);
     let waiting = match accepted {
         Accepted::New { position } => Some(Waiting { job: job.id, session: job.session, lane: job.command.lane(), position }),
         // The first answer stands, whatever becomes of this look.
@@ -23,7 +23,7 @@ pub async fn accept_and_push(pool: &PgPool, redis: &Redis, job: &NewJob, key: Op
         Accepted::KeyReused => None,
     };
     if let Some(waiting) = waiting {
-        let down = fault::point("api.push.redis_down", &[("session", &job.session), ("job", &waiting.job)]).await == Verdict::Fail;
+        let down = fault_point!("api.push.redis_down", "session" => job.session, "job" => waiting.job) == Verdict::Fail;
         let pushed = if down { Err(crate::QueueError::TimedOut) } else { lanes::push(redis, job.tenant, &[waiting]).await };
         if let Err(error) = pushed {
             metrics::counter!("zaguan_pushes_failed").increment(1);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use apalis_core::task::{Task, builder::TaskBuilder, task_id::TaskId};
-use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault};
+use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault_point};
 use store::{PgPool, leases::Claimable};
 use tokio::{
     runtime::Handle,
@@ -151,7 +151,7 @@ impl Hub {
         if !lease::seize(&mut redis, &key, &value, self.timings.lease_ttl()).await? {
             return Ok(None);
         }
-        fault::point("lease.after_claim", &[("session", &claim.session)]).await;
+        let _ = fault_point!("lease.after_claim", "session" => claim.session);
         let lease = self.confirm(claim, owner, &key, &value).await;
         if !matches!(lease, Ok(Some(_))) {
             // Without us the claim would keep others out for a TTL; if this fails too, it does.
@@ -163,11 +163,11 @@ impl Hub {
     }
 
     async fn confirm(&self, claim: &Claimable, owner: OwnerId, key: &str, value: &str) -> Result<Option<Lease>, QueueError> {
-        fault::point("lease.before_bump", &[("session", &claim.session)]).await;
+        let _ = fault_point!("lease.before_bump", "session" => claim.session);
         let bump = store::leases::bump(&self.pool, claim, owner, self.host);
         let bumped = tokio::time::timeout(BUMP_WITHIN, bump).await.map_err(|_| QueueError::TimedOut)??;
         let Some(held) = bumped else { return Ok(None) };
-        fault::point("lease.before_cas", &[("session", &claim.session)]).await;
+        let _ = fault_point!("lease.before_cas", "session" => claim.session);
         let sent = lease::boottime_ms();
         let ttl = self.timings.lease_ttl();
         if !lease::confirm(&mut self.redis.shared(), key, value, &held, ttl).await? {

@@ -49,7 +49,7 @@ async fn add(redis: &Redis, tenant: TenantId, jobs: &[Waiting], wake: bool) -> R
 /// [`QueueError`].
 pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: SessionId) -> Result<usize, QueueError> {
     let waiting = store::lane_jobs::unfinished(pool, tenant, session).await?;
-    contract::fault::point("lane.rebuild_vs_push", &[("session", &session)]).await;
+    let _ = contract::fault_point!("lane.rebuild_vs_push", "session" => session);
     add(redis, tenant, &waiting, true).await?;
     Ok(waiting.len())
 }

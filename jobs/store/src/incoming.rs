@@ -154,7 +154,8 @@ async fn known_ids(pool: &PgPool, held: &Held, messages: &[Incoming]) -> Result<
     )
     .fetch_all(pool)
     .await?;
-    let find = |m: &Incoming| rows.iter().find(|r| matches_row(m, &r.wa_id, r.from_me, r.chat, &r.sender)).map(|r| MessageId::from_uuid(r.id));
+    let find =
+        |m: &Incoming| rows.iter().find(|r| matches_row(m, &r.wa_id, r.from_me, r.chat, &r.sender)).map(|r| MessageId::from_uuid(r.id));
     Ok(messages.iter().map(find).collect())
 }
 

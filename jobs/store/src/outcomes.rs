@@ -48,8 +48,11 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         Outcome::Failed(_) => MessageStatus::Failed,
         Outcome::Unknown(_) => MessageStatus::Unknown,
     };
-    let mut events =
-        vec![NewEvent { kind: EventType::JobUpdated, chat: job.chat, data: job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error) }];
+    let mut events = vec![NewEvent {
+        kind: EventType::JobUpdated,
+        chat: job.chat,
+        data: job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error),
+    }];
     if let Some(data) = ack.and_then(|ack| own_message(job, ack)) {
         events.insert(0, NewEvent { kind: EventType::Message, chat: job.chat, data });
     }

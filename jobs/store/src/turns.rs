@@ -15,6 +15,8 @@ pub async fn reconciler(pool: &PgPool) -> Result<Option<Turn>> {
     let mut transaction = pool.begin().await?;
     // The turn may last longer than a statement's transaction may be idle.
     sqlx::query!("set local idle_in_transaction_session_timeout = '60s'").execute(&mut *transaction).await?;
-    let won = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock(hashtext('zaguan.reconciler')) as "won!""#).fetch_one(&mut *transaction).await?;
+    let won = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock(hashtext('zaguan.reconciler')) as "won!""#)
+        .fetch_one(&mut *transaction)
+        .await?;
     Ok(won.then_some(Turn(transaction)))
 }

@@ -72,7 +72,8 @@ async fn claim_free(
     first_seen: &mut HashMap<SessionId, Instant>,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let asked = Instant::now();
-    let free: Vec<Claimable> = store::leases::claimable(&services.pool).await?.into_iter().filter(|c| roster.get(c.session).is_none()).collect();
+    let free: Vec<Claimable> =
+        store::leases::claimable(&services.pool).await?.into_iter().filter(|c| roster.get(c.session).is_none()).collect();
     first_seen.retain(|session, _| free.iter().any(|c| c.session == *session));
     if free.is_empty() || !roster.has_room() {
         return Ok(false);

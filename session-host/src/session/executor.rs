@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault, wa_id_of};
+use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault_point, wa_id_of};
 use queue::Done;
 use store::{
     lane_jobs::{LaneJob, Start},
@@ -40,7 +40,9 @@ async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
     let refusal = match &job.command {
         Err(CommandError::UnknownVersion(_)) => Some((FailureCode::HostTooOld, "no host of this installation knows this command")),
         Err(CommandError::Undecodable(_)) => Some((FailureCode::CommandUndecodable, "the stored command does not decode")),
-        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => Some((FailureCode::TooManyStarts, "started too often without an end")),
+        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => {
+            Some((FailureCode::TooManyStarts, "started too often without an end"))
+        }
         Ok(_) => None,
     };
     if let Some((code, detail)) = refusal {
@@ -74,11 +76,11 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
     };
     let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
     let known = look_up(shared, job.id, &key, &wa_id).await?;
-    let _ = fault::point("host.before_start", &[("job", &job.id), ("session", &job.session)]).await;
+    let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
     if let Some(done) = start(shared, job, Some(&key)).await? {
         return Ok(done);
     }
-    let _ = fault::point("host.after_start", &[("job", &job.id), ("session", &job.session)]).await;
+    let _ = fault_point!("host.after_start", "job" => job.id, "session" => job.session);
     if known.is_some() {
         // Sent before under this id (a resend, or a job lost with its rows): what is there is all that may be.
         return prove(shared, job, &key, &wa_id, &mut acks).await;
@@ -90,7 +92,9 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code) => match look_up(shared, job.id, &key, &wa_id).await? {
             Some(_) => acked(shared, job, &key, &wa_id, &mut acks).await,
-            None => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await,
+            None => {
+                finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await
+            }
         },
         Handed::Never => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, "the page took no calls in time"))).await,
     }
@@ -170,7 +174,9 @@ async fn hand_over<C: PageCall>(shared: &Shared, job: JobId, call: &C) -> Result
                     () = shared.gone.cancelled() => return Err(GivenUp),
                 }
             }
-            Err(CallError::DocumentGone | CallError::Crashed | CallError::BrowserGone | CallError::Malformed(_)) => return Ok(Handed::Unclear),
+            Err(CallError::DocumentGone | CallError::Crashed | CallError::BrowserGone | CallError::Malformed(_)) => {
+                return Ok(Handed::Unclear);
+            }
         }
     }
     Ok(if document.is_some() { Handed::Unclear } else { Handed::Never })
@@ -200,7 +206,14 @@ async fn prove(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     let within = shared.services.timings.evidence_within();
     match receipt(shared, wa_id, acks, within).await {
         Some(ack) => succeed(shared, job, key.to_owned(), ack).await,
-        None => finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, then its host or page was lost; no proof either way"))).await,
+        None => {
+            finish(
+                shared,
+                job,
+                Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, then its host or page was lost; no proof either way")),
+            )
+            .await
+        }
     }
 }
 
@@ -216,7 +229,8 @@ async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
-    finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it"))).await
+    finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it")))
+        .await
 }
 
 async fn succeed(shared: &Shared, job: &LaneJob, wa_key: String, ack: i16) -> Result<Done, GivenUp> {
@@ -272,7 +286,9 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
             Ok(answer) => return Ok(Ok(answer)),
             Err(CallError::Page { code, .. }) => {
                 let failure = match code.as_str() {
-                    "chat_not_found" | "invalid_wid" | "wid_not_found" => Failure::new(FailureCode::ChatNotFound, "no such chat on WhatsApp"),
+                    "chat_not_found" | "invalid_wid" | "wid_not_found" => {
+                        Failure::new(FailureCode::ChatNotFound, "no such chat on WhatsApp")
+                    }
                     _ => Failure::new(FailureCode::PageError, format!("the page refused it: {code}")),
                 };
                 return Ok(Err(failure));
@@ -287,11 +303,10 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
 async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let ids: [(&'static str, &(dyn std::fmt::Display + Sync)); 2] = [("job", &job.id), ("session", &job.session)];
     loop {
         match store::outcomes::record(pool, held, job, &outcome).await {
             Ok(Recorded::Written(events)) => {
-                let _ = fault::point("outcome.before_publish", &ids).await;
+                let _ = fault_point!("outcome.before_publish", "job" => job.id, "session" => job.session);
                 recorder::publish(shared, events).await;
                 break;
             }
@@ -305,6 +320,6 @@ async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     metrics::counter!("zaguan_jobs_finished_total", "kind" => job.kind.clone(), "state" => outcome.state().as_str()).increment(1);
-    let _ = fault::point("outcome.before_ack", &ids).await;
+    let _ = fault_point!("outcome.before_ack", "job" => job.id, "session" => job.session);
     Ok(Done::Ack)
 }

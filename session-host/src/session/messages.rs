@@ -34,7 +34,10 @@ fn sender(message: &PageMessage) -> String {
     if message.from_me || !in_group {
         return String::new();
     }
-    names([message.sender_lid.as_ref(), message.sender.as_ref(), message.sender_phone.as_ref()]).first().map(ToString::to_string).unwrap_or_default()
+    names([message.sender_lid.as_ref(), message.sender.as_ref(), message.sender_phone.as_ref()])
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 /// The row that records it. `recovered`: found in the page's rows after we were away.
