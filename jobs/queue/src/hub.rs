@@ -6,15 +6,15 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use apalis_core::task::{Task, builder::TaskBuilder, task_id::TaskId};
-use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault_point};
-use store::{PgPool, leases::Claimable};
+use contract::{HostId, JobId, Lane, SessionId, Timings};
+use store::PgPool;
 use tokio::{
     runtime::Handle,
     sync::{OnceCell, Semaphore, mpsc, watch},
@@ -24,9 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     backend::{Done, Entry, LaneBackend, Owed},
     channels::{Channels, Ears, Heard},
-    hosts, keys, lanes,
-    lease::{self, Lease, Owned},
-    redis::{QueueError, Redis},
+    keys, lanes,
+    lease::{self, Owned},
+    redis::{Connection, QueueError, Redis},
     scripts,
 };
 
@@ -34,19 +34,19 @@ use crate::{
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(100);
 /// Lanes that are rebuilt at the same time after Redis came back.
 const REBUILDS_AT_ONCE: usize = 4;
-/// The bump's share of the claim's life: a late one changes nothing, but need not be waited for.
-const BUMP_WITHIN: Duration = Duration::from_secs(3);
 
 /// The sessions of one host and their lanes.
 pub struct Hub {
     pub(crate) redis: Redis,
     pub(crate) pool: PgPool,
     pub(crate) timings: Timings,
-    pub(crate) renewal: OnceCell<redis::aio::ConnectionManager>,
+    pub(crate) renewal: OnceCell<Connection>,
     /// When the hub's runtime last ran one of its tasks.
     pub(crate) beat: AtomicU64,
-    host: HostId,
+    pub(crate) host: HostId,
     owned: RwLock<HashMap<SessionId, Arc<Owned>>>,
+    /// Lost, and not reported by a round yet.
+    lost: Mutex<Vec<SessionId>>,
     channels: Channels,
     out: mpsc::UnboundedSender<Task<Entry>>,
     taking: watch::Sender<bool>,
@@ -96,6 +96,7 @@ impl Hub {
             beat: AtomicU64::new(lease::boottime_ms()),
             host,
             owned: RwLock::default(),
+            lost: Mutex::default(),
             channels,
             out,
             taking: watch::Sender::new(true),
@@ -118,64 +119,36 @@ impl Hub {
         self.owned.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn insert(&self, owned: Arc<Owned>) {
+    pub(crate) fn insert(&self, owned: Arc<Owned>) {
         let channel = keys::wake(owned.held.tenant(), owned.session());
         self.owned.write().unwrap_or_else(PoisonError::into_inner).insert(owned.session(), owned);
         // Only now: its confirmation fills the lanes.
         self.channels.listen(channel);
     }
 
-    /// Forgets exactly this ownership, not a later one of the same session.
-    pub(crate) fn forget(&self, owned: &Arc<Owned>) {
+    /// Forgets exactly this ownership, not a later one of the same session. `true`: it had not been forgotten before.
+    pub(crate) fn forget(&self, owned: &Arc<Owned>) -> bool {
         let mut all = self.owned.write().unwrap_or_else(PoisonError::into_inner);
-        if all.get(&owned.session()).is_some_and(|o| Arc::ptr_eq(o, owned)) {
+        let known = all.get(&owned.session()).is_some_and(|o| Arc::ptr_eq(o, owned));
+        if known {
             all.remove(&owned.session());
             self.channels.ignore(keys::wake(owned.held.tenant(), owned.session()));
         }
         owned.fence();
         self.ends.send_replace(());
+        known
     }
 
-    /// Tries to become the owner of a session. Its lanes are closed at first, but for `control`. `None`: somebody else holds it, was faster,
-    /// or may still hold it (Redis has forgotten its leases less than a TTL ago, and the row names an owner).
-    ///
-    /// # Errors
-    /// [`QueueError`]; then nothing is owned here.
-    pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Option<Lease>, QueueError> {
-        if claim.owned && hosts::birth(&self.redis).await? < self.timings.lease_ttl() {
-            return Ok(None);
+    /// The session is another's, or its lease too near its end.
+    pub(crate) fn lose(&self, owned: &Arc<Owned>) {
+        if self.forget(owned) {
+            self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(owned.session());
         }
-        let (key, owner) = (keys::lease(claim.tenant, claim.session), OwnerId::new());
-        let value = format!("?:{owner}");
-        let mut redis = self.redis.shared();
-        if !lease::seize(&mut redis, &key, &value, self.timings.lease_ttl()).await? {
-            return Ok(None);
-        }
-        let _ = fault_point!("lease.after_claim", "session" => claim.session);
-        let lease = self.confirm(claim, owner, &key, &value).await;
-        if !matches!(lease, Ok(Some(_))) {
-            // Without us the claim would keep others out for a TTL; if this fails too, it does.
-            let _ = lease::give_up(&mut redis, &key, &value, claim.session).await;
-        }
-        let Some(lease) = lease? else { return Ok(None) };
-        self.insert(lease.0.clone());
-        Ok(Some(lease))
     }
 
-    async fn confirm(&self, claim: &Claimable, owner: OwnerId, key: &str, value: &str) -> Result<Option<Lease>, QueueError> {
-        let _ = fault_point!("lease.before_bump", "session" => claim.session);
-        let bump = store::leases::bump(&self.pool, claim, owner, self.host);
-        let bumped = tokio::time::timeout(BUMP_WITHIN, bump).await.map_err(|_| QueueError::TimedOut)??;
-        let Some(held) = bumped else { return Ok(None) };
-        let _ = fault_point!("lease.before_cas", "session" => claim.session);
-        let sent = lease::boottime_ms();
-        let ttl = self.timings.lease_ttl();
-        if !lease::confirm(&mut self.redis.shared(), key, value, &held, ttl).await? {
-            // The claim ran out on the way: the epoch is ours and nobody acts under it.
-            store::leases::release(&self.pool, &held).await?;
-            return Ok(None);
-        }
-        Ok(Some(Lease::new(held, sent + lease::millis(ttl), &self.timings)))
+    /// What was lost since this was last asked.
+    pub(crate) fn take_lost(&self) -> Vec<SessionId> {
+        std::mem::take(&mut self.lost.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lets jobs of the session's write and query lanes start, and takes what waits at once.
@@ -208,21 +181,6 @@ impl Hub {
         }
     }
 
-    /// Gives a session up: first the row, then the lease, so that whoever is called by the latter waits for nothing. A session that is not
-    /// owned here (any more) is none of ours to release.
-    ///
-    /// # Errors
-    /// [`QueueError`]; the session is still owned, and the caller may try again.
-    pub async fn release(&self, session: SessionId) -> Result<(), QueueError> {
-        let Some(owned) = self.find(session) else { return Ok(()) };
-        owned.set_open(false);
-        store::leases::release(&self.pool, &owned.held).await?;
-        let given = lease::give_up(&mut self.redis.shared(), &owned.key, &owned.value, session).await;
-        // The row is free: the rest ends with the TTL.
-        self.forget(&owned);
-        given.map(drop)
-    }
-
     fn wake_all(self: &Arc<Self>, owned: &Arc<Owned>) {
         for lane in Lane::ALL {
             self.wake(owned, lane);
@@ -245,7 +203,7 @@ impl Hub {
                 Look::Nothing => {}
                 Look::Trouble => tokio::time::sleep(BACK_OFF).await,
                 Look::Fenced => {
-                    self.forget(&owned);
+                    self.lose(&owned);
                     return;
                 }
             }

@@ -12,13 +12,12 @@ use std::{
 };
 
 use contract::{Lane, SessionId, Timings};
-use redis::aio::ConnectionManager;
 use store::Held;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     keys,
-    redis::{QueueError, Redis},
+    redis::{Connection, QueueError, Redis},
     scripts,
     slot::Slot,
 };
@@ -136,20 +135,21 @@ fn value_of(held: &Held) -> String {
     format!("{}:{}", held.epoch(), held.owner())
 }
 
-/// `SET NX`: whether the session was free.
-pub(crate) async fn seize(redis: &mut ConnectionManager, key: &str, value: &str, ttl: Duration) -> Result<bool, QueueError> {
-    let set: Option<String> = redis::cmd("SET").arg(key).arg(value).arg("NX").arg("PX").arg(millis(ttl)).query_async(redis).await?;
-    Ok(set.is_some())
+/// `SET NX`: whether the session was free, or had been taken by this very value (an answer that was lost).
+pub(crate) async fn seize(redis: &mut Connection, key: &str, value: &str, ttl: Duration) -> Result<bool, QueueError> {
+    let mut set = redis::cmd("SET");
+    let holder: Option<String> = set.arg(key).arg(value).arg("NX").arg("GET").arg("PX").arg(millis(ttl)).query_async(redis).await?;
+    Ok(holder.is_none_or(|holder| holder == value))
 }
 
 /// Turns a claim into the lease of `held`: whether the claim still stood.
-pub(crate) async fn confirm(redis: &mut ConnectionManager, key: &str, claim: &str, held: &Held, ttl: Duration) -> Result<bool, QueueError> {
+pub(crate) async fn confirm(redis: &mut Connection, key: &str, claim: &str, held: &Held, ttl: Duration) -> Result<bool, QueueError> {
     let done: i64 = scripts::CAS.key(key).arg(claim).arg(value_of(held)).arg(millis(ttl)).invoke_async(redis).await?;
     Ok(done == 1)
 }
 
 /// Deletes the key if it holds `value`, and calls the hosts.
-pub(crate) async fn give_up(redis: &mut ConnectionManager, key: &str, value: &str, session: SessionId) -> Result<bool, QueueError> {
+pub(crate) async fn give_up(redis: &mut Connection, key: &str, value: &str, session: SessionId) -> Result<bool, QueueError> {
     let done: i64 = scripts::RELEASE.key(key).arg(value).arg(keys::WANTED).arg(session.to_string()).invoke_async(redis).await?;
     Ok(done == 1)
 }

@@ -17,6 +17,7 @@ pub mod redis;
 pub mod renewal;
 
 mod channels;
+mod claim;
 mod publish;
 mod scripts;
 mod slot;

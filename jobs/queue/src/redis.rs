@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ::redis::{
-    Client, InfoDict, ProtocolVersion, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    Client, Cmd, InfoDict, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
 };
+use futures::FutureExt;
 use tokio::sync::mpsc;
 
 /// How long a connection may take to be made. Shorter than [`ANSWER_WITHIN`]: a call that has to connect first still fails in time.
@@ -38,7 +39,36 @@ pub enum QueueError {
 #[derive(Clone)]
 pub struct Redis {
     client: Client,
-    shared: ConnectionManager,
+    shared: Connection,
+}
+
+/// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
+/// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice.
+#[derive(Clone)]
+pub(crate) struct Connection(ConnectionManager);
+
+fn is_gone<T>(answer: &RedisResult<T>) -> bool {
+    answer.as_ref().is_err_and(|error| error.is_connection_refusal() || error.is_connection_dropped())
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        async move {
+            let answer = self.0.send_packed_command(cmd).await;
+            if is_gone(&answer) { self.0.send_packed_command(cmd).await } else { answer }
+        }
+        .boxed()
+    }
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            let answer = self.0.send_packed_commands(pipeline, offset, count).await;
+            if is_gone(&answer) { self.0.send_packed_commands(pipeline, offset, count).await } else { answer }
+        }
+        .boxed()
+    }
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
+    }
 }
 
 impl Redis {
@@ -49,7 +79,7 @@ impl Redis {
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
         let client = Client::open(url)?;
         let shared = ConnectionManager::new_lazy_with_config(client.clone(), impatient(ANSWER_WITHIN))?;
-        Ok(Self { client, shared })
+        Ok(Self { client, shared: Connection(shared) })
     }
 
     /// Whether Redis answers and never evicts.
@@ -74,13 +104,14 @@ impl Redis {
     }
 
     /// The connection that all share. Never for a blocking command.
-    pub(crate) fn shared(&self) -> ConnectionManager {
+    pub(crate) fn shared(&self) -> Connection {
         self.shared.clone()
     }
 
     /// A connection of its own, driven by the runtime that first calls it.
-    pub(crate) fn separate(&self, answer_within: Duration) -> Result<ConnectionManager, QueueError> {
-        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), impatient(answer_within.min(ANSWER_WITHIN)))?)
+    pub(crate) fn separate(&self, answer_within: Duration) -> Result<Connection, QueueError> {
+        let config = impatient(answer_within.min(ANSWER_WITHIN));
+        Ok(Connection(ConnectionManager::new_lazy_with_config(self.client.clone(), config)?))
     }
 
     /// A connection for channels, with what it hears. It never gives up: nobody else would notice that it is gone.

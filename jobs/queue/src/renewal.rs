@@ -37,12 +37,12 @@ impl Hub {
     /// stands still: their browsers would live on without anybody who looks after them.
     pub async fn renew_round(self: &Arc<Self>) -> Round {
         let mut round = Round::default();
+        let (mut standing, fallen): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|owned| owned.stands());
         let silent = lease::boottime_ms().saturating_sub(self.beat.load(Ordering::Acquire));
         if silent > 2 * self.timings.renew_every_ms {
             tracing::error!(silent, "the host's runtime stands still: leases are not renewed");
-            return round;
+            standing.clear();
         }
-        let (standing, fallen): (Vec<_>, Vec<_>) = self.all().into_iter().partition(|owned| owned.stands());
         let started = lease::boottime_ms();
         let mut lost = fallen;
         let mut unreached = Vec::new();
@@ -65,12 +65,8 @@ impl Hub {
             lost.extend(others);
         }
         lost.extend(self.read_epochs(&standing, &mut round).await);
-        for owned in lost {
-            self.forget(&owned);
-            if !round.fenced.contains(&owned.session()) {
-                round.fenced.push(owned.session());
-            }
-        }
+        lost.iter().for_each(|owned| self.lose(owned));
+        round.fenced = self.take_lost();
         round
     }
 

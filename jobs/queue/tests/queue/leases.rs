@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Host, Play, SOON, Stores};
+use crate::support::{Host, Play, SOON, Stores, timings};
 use harness::until_true;
+use tokio_util::task::TaskTracker;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_hosts_that_claim_a_session_at_once_one_gets_it() {
@@ -152,4 +153,31 @@ async fn hosts_are_told_apart_by_their_last_heartbeat() {
     let stale = Duration::from_millis(1);
     until_true("the first grows stale", SOON, || async { queue::hosts::stale(&stores.redis, stale).await.unwrap() == [a] }).await;
     assert_eq!(queue::hosts::live(&stores.redis, stale).await.unwrap().iter().map(|h| h.id).collect::<Vec<_>>(), [b]);
+}
+
+#[test]
+fn leases_do_not_outlive_a_runtime_that_stands_still_although_another_renews_them() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (tending, renewing) = (runtime(), runtime());
+    let stores = renewing.block_on(Stores::start());
+    let session = stores.session();
+    let (hub, lease) = tending.block_on(async {
+        let id = contract::HostId::new();
+        let start = queue::Hub::start(stores.redis.clone(), stores.pool.clone(), id, timings(), TaskTracker::new());
+        let (hub, _) = start.await.unwrap();
+        let lease = hub.claim(&stores.claimable(session).await).await.unwrap().unwrap();
+        (hub, lease)
+    });
+    tending.spawn(async { std::thread::sleep(Duration::from_secs(6)) });
+    let fenced = renewing.block_on(async {
+        let mut fenced = Vec::new();
+        let end = lease.deadline() + 3000;
+        while fenced.is_empty() && queue::lease::boottime_ms() < end {
+            fenced = hub.renew_round().await.fenced;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        fenced
+    });
+    assert_eq!(fenced, [session]);
+    tending.shutdown_background();
 }

@@ -5,7 +5,7 @@ mod servers;
 
 use std::{sync::Arc, time::Duration};
 
-pub use host::{Host, Play};
+pub use host::{Host, Play, timings};
 pub use servers::{PostgresServer, RedisServer};
 
 use contract::{Command, Event, JobId, Lane, MarkRead, SessionId, TenantId};
