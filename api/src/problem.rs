@@ -231,7 +231,11 @@ impl Problem {
         let mut next: Option<&dyn Error> = self.source.as_deref().map(|s| s as &dyn Error);
         let mut lines = Vec::new();
         while let Some(error) = next {
-            lines.push(error.to_string());
+            let line = error.to_string();
+            // Many errors of libraries end with what their source says again.
+            if lines.last().is_none_or(|last: &String| !last.ends_with(&line)) {
+                lines.push(line);
+            }
             next = error.source();
         }
         (!lines.is_empty()).then(|| lines.join(": "))

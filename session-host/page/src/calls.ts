@@ -1,7 +1,7 @@
 // Calls in. In one document a call is made once per call id: a repeat, after the host's connection was lost, joins the first.
 import { forms } from './messages';
 import { maybe, need, refuse, str, type Wpp } from './page';
-import { above, find, head, idPartOf } from './rows';
+import { above, byKey, head, ownKey, type Found } from './rows';
 import { qrText, streamState } from './stream';
 
 /** Promises kept for joining; the oldest are forgotten. */
@@ -24,20 +24,29 @@ async function resolveChat(wpp: Wpp, chat: string) {
   return { chat: str(id), group, ...forms(id), participant, mine: myIds() };
 }
 
-/** A message of ours under any form of its key. An error is never taken for absence. */
-async function findMessage(wpp: Wpp, keys: string[], idPart: string) {
-  const shown = (m: any) => ({ id: str(m.id), ack: Number(m.ack ?? 0), type: str(m.type) ?? 'unknown' });
-  const store = wpp.whatsapp.MsgStore;
+const shown = (m: any): Found => ({ id: String(m.id), ack: Number(m.ack ?? 0), type: str(m.type) ?? 'unknown' });
+
+/** A message under one of these keys: in memory, then stored. An error is never taken for absence. */
+async function known(wpp: Wpp, keys: string[]): Promise<Found | null> {
   for (const key of keys) {
-    const known = store.get(key);
-    if (known) return shown(known);
+    const found = wpp.whatsapp.MsgStore.get(key);
+    if (found) return shown(found);
   }
-  const byPart = store.getModelsArray().find((m: any) => m.id?.fromMe && m.id.id === idPart);
-  return byPart ? shown(byPart) : find(keys, idPart);
+  return byKey(keys);
+}
+
+/** A message of ours under any form of its key. */
+async function findMessage(wpp: Wpp, keys: string[], idPart: string): Promise<Found | null> {
+  const found = await known(wpp, keys);
+  if (found) return found;
+  const byPart = wpp.whatsapp.MsgStore.getModelsArray().find((m: any) => m.id?.fromMe && m.id.id === idPart);
+  if (byPart) return shown(byPart);
+  const key = await ownKey(idPart);
+  return key ? known(wpp, [key]) : null;
 }
 
 async function sendText(wpp: Wpp, { chat, text, key, quoted }: { chat: string; text: string; key: string; quoted?: string | null }) {
-  if (await findMessage(wpp, [key], idPartOf(key))) throw refuse('duplicate_id', 'the page has a message of this id');
+  if (await known(wpp, [key])) throw refuse('duplicate_id', 'the page has a message of this id');
   const sent = await wpp.chat.sendTextMessage(chat, text, {
     messageId: key, waitForAck: false, linkPreview: false, markIsRead: false, detectMentioned: false, ...(quoted ? { quotedMsg: quoted } : {}),
   });

@@ -34,32 +34,33 @@ async function withStore<T>(none: T, work: (store: IDBObjectStore) => Promise<T>
   } finally { database.close(); }
 }
 
-/** The newest rows first, until `use` answers something. */
-async function newest<T>(store: IDBObjectStore, limit: number, use: (row: StoredRow) => T | undefined): Promise<T | undefined> {
-  const request = store.index(INDEX).openCursor(null, 'prev');
-  for (let seen = 0; seen < limit; seen++) {
-    const cursor = await settled(request);
-    if (!cursor) return undefined;
-    const found = use(cursor.value as StoredRow);
-    if (found !== undefined) return found;
-    cursor.continue();
-  }
-  return undefined;
+async function highest(store: IDBObjectStore): Promise<number> {
+  const cursor = await settled(store.index(INDEX).openKeyCursor(null, 'prev'));
+  return cursor ? Number(cursor.key) : 0;
 }
 
 /** The highest row number, 0 in an empty store. */
-export const head = (): Promise<number> => withStore(0, async (store) => (await newest(store, 1, (row) => row.rowId)) ?? 0);
+export const head = (): Promise<number> => withStore(0, highest);
 
-/** The stored row of one of our own messages: by its whole key in any given form, then by its id part among the newest. */
-export function find(keys: string[], idPart: string): Promise<{ id: string; ack: number; type: string } | null> {
-  const shown = (row: StoredRow) => ({ id: keyOf(row), ack: Number(row.ack ?? 0), type: str(row.type) ?? 'unknown' });
-  return withStore<{ id: string; ack: number; type: string } | null>(null, async (store) => {
+export interface Found { id: string; ack: number; type: string }
+
+/** A stored row by its whole key, in any of the given forms. */
+export function byKey(keys: string[]): Promise<Found | null> {
+  return withStore<Found | null>(null, async (store) => {
     for (const key of keys) {
-      const row = await settled(store.get(key));
-      if (row) return shown(row as StoredRow);
+      const row: StoredRow | undefined = await settled(store.get(key));
+      if (row) return { id: keyOf(row), ack: Number(row.ack ?? 0), type: str(row.type) ?? 'unknown' };
     }
-    const own = (row: StoredRow): boolean => keyOf(row).startsWith('true_') && idPartOf(keyOf(row)) === idPart;
-    return (await newest(store, LOOK_BACK, (row) => (own(row) ? shown(row) : undefined))) ?? null;
+    return null;
+  });
+}
+
+/** The whole key of one of our own messages, by its id part, among the newest rows. Keys alone are read: rows are many and large. */
+export function ownKey(idPart: string): Promise<string | null> {
+  return withStore<string | null>(null, async (store) => {
+    const newest = IDBKeyRange.lowerBound((await highest(store)) - LOOK_BACK, true);
+    const keys = (await settled(store.index(INDEX).getAllKeys(newest))).map(String);
+    return keys.reverse().find((key) => key.startsWith('true_') && idPartOf(key) === idPart) ?? null;
   });
 }
 

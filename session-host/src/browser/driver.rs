@@ -32,6 +32,7 @@ enum DriverError {
 pub(crate) struct Driver {
     client: watch::Receiver<Option<Client>>,
     again: Arc<Notify>,
+    stop: CancellationToken,
 }
 
 impl Driver {
@@ -40,13 +41,14 @@ impl Driver {
         let (slot, client) = watch::channel(None);
         let again = Arc::new(Notify::new());
         let keeper = Keeper { env, port, home, slot, again: again.clone(), tasks: tasks.clone() };
+        let stopped = stop.clone();
         tasks.spawn(async move {
             tokio::select! {
                 () = keeper.run() => {}
-                () = stop.cancelled() => {}
+                () = stopped.cancelled() => {}
             }
         });
-        Self { client, again }
+        Self { client, again, stop }
     }
 
     /// The session, waiting for it while it is being made.
@@ -54,6 +56,11 @@ impl Driver {
         let mut client = self.client.clone();
         let found = tokio::time::timeout(within, client.wait_for(Option::is_some)).await;
         found.ok()?.ok()?.clone()
+    }
+
+    /// Ends chromedriver, and makes no new session.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// To ask for a new session from elsewhere.

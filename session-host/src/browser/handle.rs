@@ -44,7 +44,8 @@ pub struct Closed {
     pub clean: bool,
 }
 
-/// A running browser with our page in it. Clones are handles to the same one; when the last is dropped without [`Browser::close`], it is killed.
+/// A running browser with our page in it. Clones are handles to the same one; when the last is dropped without [`Browser::close`], the browser
+/// closes by itself, and is killed if that takes longer than 2 s.
 #[derive(Clone)]
 pub struct Browser(Arc<Inner>);
 
@@ -56,14 +57,14 @@ struct Inner {
     driver: Driver,
     orders: mpsc::Sender<Reload>,
     exit: watch::Receiver<Option<Exit>>,
-    stop_driver: CancellationToken,
+    /// Ends the driver, and the browser with it.
+    dropped: CancellationToken,
     closed: OnceCell<Closed>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop_driver.cancel();
-        self.process.kill_tree();
+        self.dropped.cancel(); // stops what keeps the driver too
     }
 }
 
@@ -73,14 +74,14 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
     let mut fuse = Fuse(Some(id));
     let tasks = TaskTracker::new();
     let (exit_tx, exit) = watch::channel(None);
-    tasks.spawn(watch_exit(child, pipe, exit_tx));
+    let dropped = CancellationToken::new();
+    tasks.spawn(watch_exit(child, pipe, id, dropped.clone(), exit_tx));
 
     let timings = env.config().timings.clone();
     let settings = Settings { binding: binding_name()?, beat: timings.beat, ready_within: timings.ready_within };
     let agent = chromium::user_agent_override(env.version(), env.major());
     let (link, cdp_events) = Link::open(&socket, &settings, &agent, &tasks).await.map_err(|e| StartError::Setup(e.to_string()))?;
-    let stop_driver = CancellationToken::new();
-    let driver = Driver::keep(env.clone(), port, profile.path().to_owned(), &tasks, stop_driver.clone());
+    let driver = Driver::keep(env.clone(), port, profile.path().to_owned(), &tasks, dropped.child_token());
     begin(&driver, &link).await?;
 
     let shared = Arc::new(Shared::new(View { link: Some(link.clone()), ..View::default() }));
@@ -90,23 +91,27 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
     tasks.spawn(Keeper::new(fixed, link, cdp_events, orders_rx, exit.clone()).run());
     fuse.0 = None;
     let closed = OnceCell::new();
-    Ok(Browser(Arc::new(Inner {
-        env: env.clone(),
-        profile: profile.clone(),
-        process: id,
-        shared,
-        driver,
-        orders,
-        exit,
-        stop_driver,
-        closed,
-    })))
+    Ok(Browser(Arc::new(Inner { env: env.clone(), profile: profile.clone(), process: id, shared, driver, orders, exit, dropped, closed })))
 }
 
 /// Holds the pipe that the browser lives by, and collects the browser.
-async fn watch_exit(mut child: Child, pipe: ChildStdin, exit: watch::Sender<Option<Exit>>) {
-    let ended = child.wait().await.map_or(Exit::UNKNOWN, Exit::from);
+async fn watch_exit(mut child: Child, pipe: ChildStdin, id: ProcessId, dropped: CancellationToken, exit: watch::Sender<Option<Exit>>) {
+    let mut ended = tokio::select! {
+        ended = child.wait() => Some(ended),
+        () = dropped.cancelled() => None,
+    };
     drop(pipe);
+    if ended.is_none() {
+        ended = timeout(TERM_GRACE, child.wait()).await.ok();
+    }
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            id.kill_tree();
+            child.wait().await
+        }
+    };
+    let ended = ended.map_or(Exit::UNKNOWN, Exit::from);
     exit.send_replace(Some(ended));
 }
 
@@ -258,7 +263,7 @@ impl Browser {
 
     async fn close_once(&self) -> Closed {
         self.0.shared.send_modify(|v| v.closing = true);
-        self.0.stop_driver.cancel();
+        self.0.driver.stop();
         let within = self.0.env.config().timings.close_within;
         let link = self.0.shared.borrow().link.clone();
         if let Some(link) = link {

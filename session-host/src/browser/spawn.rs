@@ -50,7 +50,8 @@ pub(crate) fn mortal(program: &Path, home: &Path) -> Command {
 fn command(options: &[&str], program: &Path, home: &Path) -> Command {
     let mut command = Command::new(SETPRIV);
     command.args(options).arg(program);
-    command.env_clear().env("HOME", home).env("TMPDIR", home).env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("TZ", "UTC");
+    // Chromium makes a socket below TMPDIR and aborts when its path is longer than such a path may be: not below `home`.
+    command.env_clear().env("HOME", home).env("TMPDIR", "/tmp").env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("TZ", "UTC");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(home);
     command
 }

@@ -1,5 +1,36 @@
-//! Everything a test needs around the services: private servers on free ports, browsers, the simulator, waiters.
+//! Everything a test needs around the services: private servers on free ports, browsers, the simulator, waiters. The same pieces make up
+//! `make run`.
 
+pub mod client;
+pub mod faults;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod services;
+pub mod simulator;
+mod stack;
+mod user;
 mod wait;
 
+pub use stack::{Settings, Stack, Tenant};
+pub use user::{Folder, User};
 pub use wait::{until, until_true};
+
+/// What can go wrong around a test: it is printed and ends the test.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port()
+}
+
+/// A random word of hex digits.
+pub fn random_word(bytes: usize) -> String {
+    random_bytes(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
+    bytes
+}

@@ -3,6 +3,8 @@
 (function (sim) {
   const { MsgKey, messages, wire, receive, rows, commands } = sim;
   const OK = { messageSendResult: 'OK' };
+  /** whatsapp-web.js puts its wrapper on this object. */
+  const reactionTableMode = { bulkUpsert() {} };
 
   const send = async (m, type, more) =>
     wire.askPatiently({
@@ -52,9 +54,9 @@
 
   /** The message that an incoming change is about; from the rows if it is not loaded. */
   async function target(m) {
-    const loaded = messages.findFirst((x) => x.id.id === m.target);
+    const loaded = sim.loaded(true, m.target) || sim.loaded(false, m.target);
     if (loaded) return loaded;
-    const stored = (await sim.database.rows()).find((row) => row.id.split('_')[2] === m.target);
+    const stored = (await sim.database.rowsOf(m.chat)).find((row) => row.id.split('_')[2] === m.target);
     return stored && rows.revive(stored);
   }
 
@@ -63,21 +65,18 @@
       const about = await target(m);
       if (!about) return;
       const made = receive.attributes(m);
-      const sender = (made.author || made.from).toString();
-      const reaction = {
-        id: made.id,
-        msgKey: made.id.toString(),
-        parentMsgKey: about.id.toString(),
-        reactionParentKey: about.id,
-        senderUserJid: sender,
-        reactionText: m.body || '',
-        orphan: 0,
-        read: false,
-        t: m.t,
-        timestamp: m.t,
-      };
-      sim.call('WAWebReactionsMsgAction', 'addOrUpdateReactionsModelCollection', reaction, true);
-      sim.reactionTableMode.bulkUpsert([reaction]);
+      const sender = made.author || made.from;
+      const common = { reactionText: m.body || '', orphan: 0, read: false };
+      // wa-js hears the first, whatsapp-web.js the second; each in its own shape.
+      sim.call(
+        'WAWebReactionsMsgAction',
+        'addOrUpdateReactionsModelCollection',
+        { ...common, msgKey: made.id.toString(), parentMsgKey: about.id.toString(), senderUserJid: sender.toString(), t: m.t },
+        true,
+      );
+      reactionTableMode.bulkUpsert([
+        { ...common, id: made.id, reactionParentKey: about.id, from: made.from, author: sender, reactionTimestamp: m.t * 1000 },
+      ]);
       about.set({ hasReaction: !!m.body });
       await rows.save(about);
     },
@@ -94,8 +93,8 @@
     },
   });
 
-  sim.reactionTableMode = { bulkUpsert() {} };
-  sim.define('WAWebAddonReactionTableMode', () => ({ reactionTableMode: sim.reactionTableMode }));
+  sim.define('WAWebAddonReactionTableMode', () => ({ reactionTableMode }));
+  sim.define('WAWebAddonPollVoteTableMode', () => ({ pollVoteTableMode: { bulkUpsert() {} } }));
   sim.define('WAWebReactionsMsgAction', () => ({ addOrUpdateReactionsModelCollection: async () => {} }));
   sim.define('WAWebSendReactionMsgAction', () => ({ sendReactionToMsg }));
   sim.define('WAWebSendMessageEditAction', () => ({

@@ -30,7 +30,5 @@
     wire.connect();
   }
 
-  sim.define('WAWebUpdaterVersion', () => ({ SANITIZED_VERSION_STR: sim.version }));
-  sim.define('WAWebIsOfficialClient', () => ({ isOfficialClient: true }));
   start().catch(sim.report);
 })(window.__SIM);

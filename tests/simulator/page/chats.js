@@ -15,13 +15,7 @@
       return sim.presence.of(this.id);
     }
     get formattedTitle() {
-      return this.name || this.contact.formattedName;
-    }
-    get hasUnread() {
-      return this.unreadCount > 0;
-    }
-    get isGroup() {
-      return this.id.isGroup();
+      return this.name || this.contact.name || this.id.user;
     }
     get isParentGroup() {
       return false;
@@ -78,6 +72,8 @@
     for (const row of await database.chats()) {
       const lastReceivedKey = row.lastReceivedKey && sim.MsgKey.fromString(row.lastReceivedKey);
       chats.add({ ...row, id: createWid(row.id), lastReceivedKey });
+      // The last message is loaded with its chat, the others when somebody asks.
+      if (row.lastReceivedKey) await sim.rows.load(row.lastReceivedKey);
     }
   }
 
@@ -94,16 +90,5 @@
       return { chat: of(id), created };
     },
     findExistingChat: async (wid) => chats.get(current(wid)),
-  }));
-  sim.define('WAWebChatGetters', () => ({
-    getIsNewsletter: (c) => c.id.isNewsletter(),
-    getIsBroadcast: (c) => c.id.isBroadcast(),
-    getIsGroup: (c) => c.id.isGroup(),
-    getIsUser: (c) => c.id.isUser(),
-    getHasUnread: (c) => c.hasUnread,
-    getUnreadCount: (c) => c.unreadCount,
-    getName: (c) => c.name,
-    getT: (c) => c.t,
-    getId: (c) => c.id,
   }));
 })(window.__SIM);

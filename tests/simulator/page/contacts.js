@@ -3,17 +3,7 @@
 (function (sim) {
   const { BaseModel, BaseCollection, defineModel, properties, createWid, account, wire } = sim;
 
-  class Contact extends BaseModel {
-    get formattedName() {
-      return this.name || this.pushname || this.id.user;
-    }
-    get formattedShortName() {
-      return this.shortName || this.formattedName;
-    }
-    get isMe() {
-      return account.isMe(this.id);
-    }
-  }
+  class Contact extends BaseModel {}
   defineModel(Contact, properties('id name pushname shortName type isBusiness isContactBlocked phoneNumber lid verifiedName'), 'contact');
 
   class ContactCollectionImpl extends BaseCollection {
@@ -53,10 +43,11 @@
   }
 
   const Blocklist = sim.plainCollection('Blocklist');
+  const picture = (wid) => `${location.origin}/pictures/${encodeURIComponent(String(wid.id || wid))}`;
   const ProfilePicThumb = sim.plainCollection('ProfilePicThumb', 'eurl img imgFull tag');
   ProfilePicThumb.constructor.prototype.fetch = async (id) => {
-    const picture = `${location.origin}/pictures/${id.user}`;
-    return { id, eurl: picture, img: picture, imgFull: picture, tag: '1' };
+    const url = picture(id);
+    return { id, eurl: url, img: url, imgFull: url, tag: '1' };
   };
 
   async function blockContact({ contact }) {
@@ -91,7 +82,7 @@
   sim.define('WAWebProfilePicThumbCollection', () => ({ ProfilePicThumbCollection: ProfilePicThumb }));
   sim.define('WAWebBlockContactAction', () => ({ blockContact, unblockContact }));
   sim.define('WAWebContactProfilePicThumbBridge', () => ({
-    requestProfilePicFromServer: async (wid) => ({ eurl: `${location.origin}/pictures/${wid.user}` }),
+    requestProfilePicFromServer: async (wid) => ({ eurl: picture(wid) }),
     sendSetPicture: async () => ({ status: 200 }),
     requestDeletePicture: async () => ({ status: 200 }),
   }));

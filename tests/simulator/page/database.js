@@ -35,7 +35,9 @@
 
   async function start() {
     models = await open(MODELS, (d) => {
-      d.createObjectStore('message', { keyPath: 'id' }).createIndex('rowId', 'rowId');
+      const messages = d.createObjectStore('message', { keyPath: 'id' });
+      messages.createIndex('rowId', 'rowId');
+      messages.createIndex('chat', 'chat');
       d.createObjectStore('chat', { keyPath: 'id' });
       d.createObjectStore('contact', { keyPath: 'id' });
     });
@@ -83,7 +85,7 @@
     insert,
     change,
     row: (id) => settled(models.transaction('message').objectStore('message').get(id)),
-    rows: () => all('message'),
+    rowsOf: (chat) => settled(models.transaction('message').objectStore('message').index('chat').getAll(chat)),
     remove: (id) => write(models, 'message', (store) => void store.delete(id)),
     chats: () => all('chat'),
     contacts: () => all('contact'),

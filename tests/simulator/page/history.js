@@ -1,7 +1,7 @@
 // Older messages: what is stored and not loaded is found here. Facts: research/webpage.md 4.2 (history) and 1.1 (`getSearchContext` with
 // one parameter is the object form).
 (function (sim) {
-  const { ChatMessages, rows } = sim;
+  const { ChatMessages, rows, wire } = sim;
 
   /** A collection that fills with what the rows hold of the message looked for. */
   function getSearchContext(wanted) {
@@ -30,6 +30,13 @@
     return stored.filter((row) => !before.has(row.id)).map(rows.revive);
   }
 
+  /** Asks the phone for what it has of a chat; whatsapp-web.js does so with type 3. */
+  async function sendPeerDataOperationRequest(type, { chatId }) {
+    const { msgs } = await wire.ask({ op: 'history', chat: chatId.toString() });
+    for (const m of msgs) await sim.receive.store(m, false);
+  }
+
+  sim.define('WAWebSendNonMessageDataRequest', () => ({ sendPeerDataOperationRequest }));
   sim.define('WAWebChatMessageSearch', () => ({ getSearchContext }));
   sim.define('WAWebChatLoadMessages', () => ({ loadEarlierMsgs }));
   sim.define('WAWebDBMessageFindLocal', () => ({

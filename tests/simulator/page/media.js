@@ -111,7 +111,14 @@
     InMemoryMediaBlobCacheImpl: class {},
     InMemoryMediaBlobCache: { put: (h, b) => blobs.set(h, b), get: (h) => blobs.get(h), has: (h) => blobs.has(h) },
   }));
-  const nothing = { get: async () => null, put: async () => {}, del: async () => {}, clear: async () => {} };
+  const nothing = {
+    get: async () => null,
+    put: async () => {},
+    del: async () => {},
+    clear: async () => {},
+    count: async () => 0,
+    has: async () => false,
+  };
   sim.define('WAWebMediaStore', () => ({ LruMediaStore: nothing, MediaStore: {} }));
   sim.define('WAWebMediaMmsV4Upload', () => ({
     uploadMedia: async ({ mediaObject }) => ({ kind: 'success', mediaEntry: await upload(blobs.get(mediaObject.filehash)) }),

@@ -56,6 +56,12 @@
   MsgCollection.model = Msg;
   const messages = new MsgCollection();
 
+  const byIdPart = new Map();
+  messages.on('add', (m) => byIdPart.set(`${m.id.fromMe} ${m.id.id}`, m));
+  messages.on('remove', (m) => byIdPart.delete(`${m.id.fromMe} ${m.id.id}`));
+  /** A loaded message by the id part of its key, whatever form of the chat the key has. */
+  sim.loaded = (fromMe, idPart) => byIdPart.get(`${fromMe} ${idPart}`);
+
   /** The messages of one chat: the same models, in a collection of their own. */
   class ChatMessages extends BaseCollection {}
   ChatMessages.model = Msg;

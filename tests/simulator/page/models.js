@@ -85,7 +85,7 @@
         configurable: true,
         enumerable: true,
         get() {
-          return this.__values[name];
+          return this.__values && this.__values[name]; // asked of the prototype there are none
         },
         set(value) {
           this.__put(name, value);

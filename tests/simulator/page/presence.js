@@ -15,11 +15,12 @@
   /** Takes the object form of newer pages and the positional one. */
   async function sendSeen(argument) {
     const chat = argument.chat || argument;
-    const unread = chat.msgs.filter((m) => !m.id.fromMe).slice(-Math.max(chat.unreadCount || 0, 0));
-    const ids = chat.unreadCount > 0 ? unread.map((m) => m.id.id) : [];
+    const unread = chat.unreadCount || 0;
     chat.unreadCount = 0;
     sim.chats.save(chat);
-    wire.tell({ op: 'read', chat: chat.id.toString(), ids });
+    const theirs = (await sim.rows.ofChat(chat.id)).filter((row) => row.id.startsWith('false_'));
+    const ids = unread > 0 ? theirs.slice(-unread).map((row) => row.id.split('_')[2]) : [];
+    wire.tellPatiently({ op: 'read', chat: chat.id.toString(), ids });
   }
 
   const typing = (wid, state) => wire.tell({ op: 'typing', chat: wid.toString(), state });

@@ -1,10 +1,7 @@
 // Acks. Facts: research/webpage.md 6.5: both ways are needed, the receipt function (which wa-js wraps) and the changed model.
 (function (sim) {
-  const { messages, account, createWid, database, wire } = sim;
+  const { account, createWid, database, wire } = sim;
   const STRINGS = { 2: 'delivery', 3: 'read', 4: 'played' };
-
-  /** Our message with this id part: in memory, whatever form of the chat its key has. */
-  const inMemory = (id) => messages.findFirst((m) => m.id.fromMe && m.id.id === id);
 
   /** Raises the ack of a message that is stored and not loaded. */
   async function raiseRow(chat, id, ack) {
@@ -16,7 +13,7 @@
   }
 
   async function raise(chat, id, ack) {
-    const model = inMemory(id);
+    const model = sim.loaded(true, id);
     if (model) model.updateAck(ack);
     else await raiseRow(chat, id, ack);
   }
@@ -25,7 +22,7 @@
 
   wire.handlers.ack = ({ id, chat, ack, t, participant }) => {
     const from = createWid(chat);
-    if (ack < 2) return void raise(from, id, ack).catch(sim.report);
+    if (ack < 2) return sim.receive.inLine(() => raise(from, id, ack));
     const receipt = {
       ack,
       ackString: STRINGS[ack],
@@ -39,7 +36,7 @@
       ? ['WAWebHandleGroupChatReceipt', 'handleGroupSimpleReceipt']
       : ['WAWebHandleDirectChatReceipt', 'handleChatSimpleReceipt'];
     // Through the namespace, where wa-js has put its wrapper.
-    sim.call(module, name, receipt).catch(sim.report);
+    sim.receive.inLine(() => sim.call(module, name, receipt));
   };
 
   sim.define('WAWebHandleDirectChatReceipt', () => ({ handleChatSimpleReceipt: handle }));

@@ -4,8 +4,15 @@
   const { MsgKey, createWid, account, messages, database, wire } = sim;
   const MEDIA = ['caption', 'mimetype', 'filename', 'directPath', 'filehash', 'size', 'duration'];
 
+  /** What a reply carries of the message that it quotes: `id` is the id part. */
+  function quotation(id, remote) {
+    const quoted = sim.loaded(true, id) || sim.loaded(false, id);
+    const participant = quoted && (quoted.id.fromMe ? account.mePn() : quoted.author || quoted.from);
+    return { quotedStanzaID: id, quotedParticipant: participant || remote, quotedMsg: quoted && { type: quoted.type, body: quoted.body } };
+  }
+
   /** Attributes of a model for the message `m` as it comes over the wire. */
-  function attributes(m) {
+  function attributes(m, isNewMsg = true) {
     const remote = createWid(m.chat);
     const me = account.meIn(remote);
     const fromMe = !!m.fromMe;
@@ -21,18 +28,18 @@
       author: participant,
       self: fromMe ? 'in' : undefined,
       ack: m.ack || 0,
-      isNewMsg: true,
+      isNewMsg,
       notifyName: m.name,
     };
     for (const name of MEDIA) if (m[name] !== undefined) made[name] = m[name];
-    if (m.quoted) Object.assign(made, { quotedStanzaID: m.quoted, quotedParticipant: m.quotedFrom ? createWid(m.quotedFrom) : undefined });
+    if (m.quoted) Object.assign(made, quotation(m.quoted, remote));
     if (m.directPath) Object.assign(made, { mediaKey: m.mediaKey || 'a2V5', mediaData: sim.media.describe(made, 'NEED_POKE') });
     return made;
   }
 
   /** A plain message. One that is stored already is confirmed again and not shown a second time. */
-  async function store(m) {
-    const made = attributes(m);
+  async function store(m, isNewMsg = true) {
+    const made = attributes(m, isNewMsg);
     try {
       await database.insert(sim.rows.toRow(made));
     } catch (e) {
@@ -42,6 +49,7 @@
     const chat = sim.chats.of(made.id.remote);
     const [model] = await messages.processMultipleMessages(chat.id, [made]);
     chat.msgs.add(model);
+    if (!isNewMsg) return;
     if (!m.fromMe) chat.unreadCount = (chat.unreadCount || 0) + 1;
     sim.chats.moved(chat, model);
   }
@@ -50,15 +58,17 @@
   const kinds = {};
 
   async function take(m) {
-    await (kinds[m.type] || store)(m);
+    if (kinds[m.type]) await kinds[m.type](m);
+    else await store(m);
     wire.tell({ op: 'got', ids: [m.id] });
   }
 
-  // One after another: storing is asynchronous, and the order in which they came must stay.
+  // One after another, receipts too: storing is asynchronous, and the order in which they came must stay.
   let line = Promise.resolve();
-  wire.handlers.msg = ({ m }) => {
-    line = line.then(() => take(m)).catch(sim.report);
-  };
+  function inLine(work) {
+    line = line.then(work).catch(sim.report);
+  }
+  wire.handlers.msg = ({ m }) => inLine(() => take(m));
 
-  sim.receive = { attributes, kinds };
+  sim.receive = { attributes, store, kinds, inLine };
 })(window.__SIM);

@@ -74,8 +74,7 @@
     },
     /** The stored rows of a chat, oldest first. */
     async ofChat(chat) {
-      const id = chat.toString();
-      return (await database.rows()).filter((row) => row.chat === id).sort((a, b) => a.rowId - b.rowId);
+      return (await database.rowsOf(chat.toString())).sort((a, b) => a.rowId - b.rowId);
     },
   };
 })(window.__SIM);

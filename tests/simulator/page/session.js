@@ -76,9 +76,9 @@
   const Conn = new ConnModel();
   const Stream = new StreamModel();
 
-  /** Conn says who we are; the code that linked us is gone. */
+  /** Conn says who we are. The last `ref` stays: whatsapp-web.js would show a change of it as one more code. */
   function identify() {
-    Conn.set({ ref: undefined, refTTL: undefined, wid: account.mePn(), pushname: account.pushname, platform: 'android', connected: true });
+    Conn.set({ wid: account.mePn(), pushname: account.pushname, platform: 'android', connected: true });
     Stream.recalculate();
   }
   if (account.isRegistered()) identify();

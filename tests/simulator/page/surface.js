@@ -56,13 +56,15 @@
     },
   }));
 
+  sim.define('WAWebUpdaterVersion', () => ({ SANITIZED_VERSION_STR: sim.version }));
+  sim.define('WAWebIsOfficialClient', () => ({ isOfficialClient: true }));
   sim.define('WAWebGetEphemeralFieldsMsgActionsUtils', () => ({ getEphemeralFields: () => ({}) }));
   sim.define('WAWebMsgReply', () => ({ canReplyMsg: () => true }));
   sim.define('WALinkify', () => ({ findLink: () => null, findLinks: () => [] }));
   sim.define('WAWebABProps', () => ({ getABPropConfigValue: () => 0 }));
   sim.define('WAWebFrontendVcardUtils', () => ({
-    vcardFromContactModel: (c) => ({ vcard: `BEGIN:VCARD\nFN:${c.formattedName}\nEND:VCARD`, displayName: c.formattedName }),
+    vcardFromContactModel: (c) => ({ vcard: `BEGIN:VCARD\nFN:${c.name || c.id.user}\nEND:VCARD`, displayName: c.name || c.id.user }),
   }));
 
-  for (const id of Object.keys(window.__NAMES || {})) sim.define(id);
+  for (const id of Object.keys(window.__NAMES || {})) if (!sim.isDefined(id)) sim.define(id);
 })(window.__SIM);

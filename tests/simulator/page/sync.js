@@ -5,10 +5,13 @@
   const { Socket } = session;
 
   function synced() {
-    if (Socket.state !== 'CONNECTED') return; // lost again: the next `sync` sees to it
+    if (Socket.state !== 'CONNECTED' || Socket.hasSynced) return; // lost again: the next `sync` sees to it
     Socket.set({ stream: 'CONNECTED', hasSynced: true });
     sim.commands.mainLoaded();
   }
+
+  /** From here on chats are kept under hidden ids. */
+  wire.handlers.lidmigrated = () => void (account.lidMigrated = true);
 
   wire.handlers.sync = (m) => {
     if (m.me)

@@ -41,14 +41,20 @@
   const askPatiently = (frame) =>
     new Promise((done, fail) => {
       if (ready && isOpen()) issue({ frame, done, fail });
-      else queue.push({ frame, done, fail });
+      else queue.push(() => issue({ frame, done, fail }));
     });
+
+  /** As `tell`, but waits for a connection that has been taken in. */
+  function tellPatiently(frame) {
+    if (ready && isOpen()) tell(frame);
+    else queue.push(() => tell(frame));
+  }
 
   /** The server has taken us in. */
   function taken() {
     ready = true;
     pause = FIRST_PAUSE_MS;
-    for (const request of queue.splice(0)) issue(request);
+    for (const write of queue.splice(0)) write();
   }
 
   handlers.res = (m) => {
@@ -110,5 +116,5 @@
     if (!stopped) connect();
   });
 
-  sim.wire = { handlers, tell, ask, askPatiently, taken, connect, end, isOpen };
+  sim.wire = { handlers, tell, tellPatiently, ask, askPatiently, taken, connect, end, isOpen };
 })(window.__SIM);

@@ -1,0 +1,199 @@
+//! `zaguan-stack`: what `make run`, `make stop` and `make sqlx` start.
+
+use std::{
+    fs, io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, Subcommand};
+use harness::{Error, Folder, Settings, Stack, User, postgres::Postgres, process, random_word, services::Host};
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a host may take to close its browsers.
+const LEAVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// The whole of Zaguan on this machine, with private servers and a simulated WhatsApp.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs everything in the foreground; Ctrl-C ends it.
+    Run {
+        /// How many session hosts.
+        #[arg(long, default_value_t = 1)]
+        hosts: usize,
+    },
+    /// Ends what `run` started in this folder, and waits for it.
+    Stop,
+    /// Runs a command with `DATABASE_URL` of a private, migrated Postgres.
+    Postgres {
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Run { hosts } => run(hosts).await,
+        Command::Stop => stop().await,
+        Command::Postgres { command } => with_postgres(&command).await,
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("zaguan-stack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_folder() -> PathBuf {
+    PathBuf::from(".run")
+}
+
+async fn run(hosts: usize) -> Result<ExitCode, Error> {
+    let here = run_folder();
+    if let Some(pid) = running(&here) {
+        return Err(format!("it runs already (process {pid}): `make stop` ends it").into());
+    }
+    // What an earlier run left is only files: its processes ended with it.
+    let _ = fs::remove_dir_all(&here);
+    fs::create_dir_all(here.join("pids"))?;
+    fs::create_dir_all(here.join("logs"))?;
+    note(&here, "stack", std::process::id())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let starting = start(&here, hosts);
+    let (mut stack, mut all) = tokio::select! {
+        started = starting => started?,
+        _ = terminate.recv() => return Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        name = first_end(&mut stack, &mut all) => eprintln!("{name} has ended: see .run/logs/{name}.log"),
+    }
+    eprintln!("stopping");
+    for host in &all {
+        host.process.signal(Signal::TERM);
+    }
+    for host in &mut all {
+        host.process.wait(LEAVE_WITHIN).await;
+    }
+    drop(all);
+    stack.api.process.stop(Duration::from_secs(5)).await;
+    drop(stack);
+    let _ = fs::remove_dir_all(here.join("pids"));
+    let _ = fs::remove_file(here.join("env"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything up, and everything said.
+async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
+    let settings = Settings { timings: "{}".into(), faults: false, logs: Some(fs::canonicalize(here.join("logs"))?) };
+    let mut stack = Stack::with(settings).await?;
+    let (email, password) = ("admin@zaguan.example", random_word(10));
+    stack.make_tenant("Demo", email, &password)?;
+    let mut all = Vec::new();
+    for _ in 0..hosts.max(1) {
+        all.push(stack.try_host(8).await?);
+    }
+    note(here, "api", stack.api.process.pid())?;
+    note(here, "simulator", stack.sim.process.pid())?;
+    note(here, "redis", stack.redis.process().pid())?;
+    note(here, "postgres", stack.postgres.process().pid())?;
+    for host in &all {
+        note(here, host.process.name(), host.process.pid())?;
+    }
+    let (api, sim) = (stack.api.url(), &stack.sim);
+    let env = format!(
+        "API_URL={api}\nSIMULATOR_URL={}\nSIMULATOR_PAGE={}\nSIMULATOR_PAGE_LEGACY={}\nSIMULATOR_SPKI={}\nMETRICS_URL={}\n\
+         DATABASE_URL={}\nREDIS_URL={}\nADMIN_EMAIL={email}\nADMIN_PASSWORD={password}\n",
+        sim.url,
+        sim.page,
+        sim.page_legacy,
+        sim.spki,
+        stack.api.metrics_url(),
+        stack.postgres.url(),
+        stack.redis.url()
+    );
+    // Scripts wait for this file: it is there when all is ready, and never half.
+    fs::write(here.join("env.new"), env)?;
+    fs::rename(here.join("env.new"), here.join("env"))?;
+    #[expect(clippy::print_stdout, reason = "the banner is what the command is for")]
+    {
+        println!("{}", banner(&api, &sim.url, email, &password));
+    }
+    Ok((stack, all))
+}
+
+fn banner(api: &str, simulator: &str, email: &str, password: &str) -> String {
+    format!(
+        "\nZaguan runs. Ctrl-C (or `make stop`) ends it. Addresses and credentials are in .run/env, logs in .run/logs.\n\n  \
+         API        {api}   (/openapi.json)\n  simulator  {simulator}/control\n  ADMIN      {email} / {password}\n\nTry:\n\n\
+         curl -s {api}/api/auth/login -H 'content-type: application/json' -d '{{\"email\":\"{email}\",\"password\":\"{password}\"}}'\n\n\
+         The README goes on from here: link a simulated phone, send, read the log.\n"
+    )
+}
+
+/// The name of whatever ends by itself.
+async fn first_end(stack: &mut Stack, hosts: &mut [Host]) -> String {
+    loop {
+        let mut all = vec![&mut stack.api.process, &mut stack.sim.process, stack.redis.process(), stack.postgres.process()];
+        all.extend(hosts.iter_mut().map(|h| &mut h.process));
+        if let Some(ended) = all.into_iter().find_map(|p| p.ended().map(|_| p.name().to_owned())) {
+            return ended;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// A pid file: the process, and when it started, so that nobody else is ever meant.
+fn note(here: &Path, name: &str, pid: u32) -> io::Result<()> {
+    fs::write(here.join("pids").join(format!("{name}.pid")), format!("{pid}\n"))?;
+    if name == "stack" {
+        fs::write(here.join("started"), process::started(pid).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn running(here: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(here.join("pids/stack.pid")).ok()?.trim().parse().ok()?;
+    let started = fs::read_to_string(here.join("started")).ok()?;
+    (process::started(pid)? == started.trim()).then_some(pid)
+}
+
+async fn stop() -> Result<ExitCode, Error> {
+    let here = run_folder();
+    let Some(pid) = running(&here) else {
+        eprintln!("nothing runs");
+        return Ok(ExitCode::SUCCESS);
+    };
+    process::send(pid, Signal::TERM);
+    harness::until_true("the stack's end", LEAVE_WITHIN * 3, || async { running(&here).is_none() }).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn with_postgres(command: &[String]) -> Result<ExitCode, Error> {
+    let user = User::find()?;
+    let folder = Folder::new(user)?;
+    let postgres = Postgres::start(user, &folder, folder.path()).await?;
+    let pool = store::connect(&postgres.url(), 1).await?;
+    store::MIGRATIONS.run(&pool).await?;
+    pool.close().await;
+    let mut child = tokio::process::Command::new(&command[0]);
+    child.args(&command[1..]).env("DATABASE_URL", postgres.url()).as_std_mut().process_group(0);
+    let status = child.status().await?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

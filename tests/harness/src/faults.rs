@@ -1,0 +1,126 @@
+//! The other end of `contract::fault`: a test awaits the arrival of a process at a named point and says what happens there.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+};
+
+use crate::{Error, User};
+
+/// What a test says.
+#[derive(Debug, Clone, Copy)]
+pub enum Word {
+    /// Go on.
+    Go,
+    /// Go on after so many milliseconds.
+    Delay(u64),
+    /// The step fails as if its peer were gone.
+    Fail,
+    /// The process ends as by `kill -9`.
+    Die,
+    /// The process stops as by SIGSTOP.
+    Stop,
+}
+
+/// A process at a point.
+pub struct Arrival {
+    /// Which point.
+    pub name: String,
+    /// What the point says of itself.
+    pub ids: Value,
+    stream: UnixStream,
+}
+
+impl Arrival {
+    /// Says what happens.
+    pub async fn reply(mut self, word: Word) {
+        let text = match word {
+            Word::Go => "go".to_owned(),
+            Word::Delay(ms) => format!("delay {ms}"),
+            Word::Fail => "fail".to_owned(),
+            Word::Die => "die".to_owned(),
+            Word::Stop => "stop".to_owned(),
+        };
+        // A process that died meanwhile needs no answer.
+        let _ = self.stream.write_all(format!("{text}\n").as_bytes()).await;
+    }
+}
+
+/// An armed point.
+pub struct Armed(mpsc::UnboundedReceiver<Arrival>);
+
+impl Armed {
+    /// The next process that comes there.
+    pub async fn arrived(&mut self) -> Arrival {
+        let wait = tokio::time::timeout(std::time::Duration::from_secs(30), self.0.recv());
+        wait.await.expect("a process comes to the fault point within 30 s").expect("the fault server lives")
+    }
+}
+
+type Points = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Arrival>>>>;
+
+/// The server that the points ask. What is not armed goes on at once.
+pub struct Faults {
+    path: PathBuf,
+    armed: Points,
+    _server: tokio::task::JoinHandle<()>,
+}
+
+impl Faults {
+    /// Listens on a socket in `folder`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn start(user: User, folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("faults.sock");
+        let listener = UnixListener::bind(&path)?;
+        user.own(&path)?;
+        let armed = Points::default();
+        let points = armed.clone();
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, points.clone()));
+            }
+        });
+        Ok(Self { path, armed, _server: server })
+    }
+
+    /// Where the points ask.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stops every process that comes to this point until the test has spoken; ends when the answer is dropped.
+    pub fn arm(&self, name: &str) -> Armed {
+        let (tx, rx) = mpsc::unbounded_channel();
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tx);
+        Armed(rx)
+    }
+}
+
+async fn serve(stream: UnixStream, points: Points) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    if stream.read_line(&mut line).await.is_err() {
+        return;
+    }
+    let asked: Value = serde_json::from_str(&line).unwrap_or_default();
+    let name = asked["name"].as_str().unwrap_or_default().to_owned();
+    let armed = points.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+    let arrival = Arrival { name, ids: asked["ids"].clone(), stream: stream.into_inner() };
+    let unheard = match armed {
+        Some(armed) => armed.send(arrival).err().map(|e| e.0),
+        None => Some(arrival),
+    };
+    if let Some(arrival) = unheard {
+        arrival.reply(Word::Go).await;
+    }
+}

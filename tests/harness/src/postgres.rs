@@ -1,0 +1,94 @@
+//! A private Postgres: its own data, a free port, no waiting for disks.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use sqlx::Connection;
+
+use crate::{Error, Folder, User, process::Process, until};
+
+/// A running server with the database `zaguan`.
+pub struct Postgres {
+    user: User,
+    bin: PathBuf,
+    data: PathBuf,
+    logs: PathBuf,
+    port: u16,
+    process: Process,
+}
+
+/// Debian keeps servers of several versions side by side: the newest.
+fn newest() -> io::Result<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")?
+        .flatten()
+        .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
+        .filter(|(_, bin)| bin.join("postgres").exists())
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, bin)| bin).ok_or_else(|| io::Error::other("no Postgres server is installed: run `make setup`"))
+}
+
+impl Postgres {
+    /// Makes and starts one.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(user: User, folder: &Folder, logs: &Path) -> Result<Self, Error> {
+        let (bin, data, port) = (newest()?, folder.path().join("postgres"), crate::free_port());
+        let made = user
+            .command(bin.join("initdb"))
+            .args(["--auth=trust", "--username=zaguan", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(&data)
+            .current_dir(folder.path())
+            .output()?;
+        if !made.status.success() {
+            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
+        }
+        let process = Self::run(user, &bin, &data, logs, port)?;
+        let postgres = Self { user, bin, data, logs: logs.to_owned(), port, process };
+        postgres.ready().await;
+        let mut connection = sqlx::PgConnection::connect(&format!("postgres://zaguan@127.0.0.1:{port}/postgres")).await?;
+        sqlx::query("create database zaguan").execute(&mut connection).await?;
+        Ok(postgres)
+    }
+
+    fn run(user: User, bin: &Path, data: &Path, logs: &Path, port: u16) -> io::Result<Process> {
+        let mut command = user.tied(bin.join("postgres"), "INT");
+        command.current_dir(data).arg("-D").arg(data).args(["-p", &port.to_string(), "-k", "", "-h", "127.0.0.1"]);
+        for setting in ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB"] {
+            command.args(["-c", setting]);
+        }
+        Process::start("postgres", logs, command)
+    }
+
+    async fn ready(&self) {
+        let url = format!("postgres://zaguan@127.0.0.1:{}/postgres", self.port);
+        until("Postgres", Duration::from_secs(20), || async { sqlx::PgConnection::connect(&url).await.ok() }).await;
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("postgres://zaguan@127.0.0.1:{}/zaguan", self.port)
+    }
+
+    /// The server's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Down at once and up again, on the same port.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.process.signal(Signal::INT);
+        self.process.wait(Duration::from_secs(10)).await;
+        self.process = Self::run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
+        self.ready().await;
+        Ok(())
+    }
+}

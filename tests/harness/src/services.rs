@@ -1,0 +1,205 @@
+//! Our own services as processes.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    Error, User,
+    process::{self, Process},
+    until,
+};
+
+/// What every service is told.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Who they run as.
+    pub user: User,
+    /// Their programs.
+    pub bin: PathBuf,
+    /// Their logs.
+    pub logs: PathBuf,
+    /// Postgres.
+    pub database_url: String,
+    /// Redis.
+    pub redis_url: String,
+    /// `TIMINGS`.
+    pub timings: String,
+    /// Where fault points ask.
+    pub faults: Option<PathBuf>,
+}
+
+impl Shared {
+    fn command(&self, program: &str, signal: &str) -> std::process::Command {
+        let mut command = self.user.tied(self.bin.join(program), signal);
+        command.current_dir(&self.bin).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.bin).env("LANG", "C.UTF-8");
+        command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).env("TIMINGS", &self.timings);
+        command.env("ZAGUAN_ENV", "development").env("RUST_LOG", "info");
+        if let Some(faults) = &self.faults {
+            command.env("ZAGUAN_FAULTS", faults);
+        }
+        command
+    }
+}
+
+/// The programs beside the one that runs: cargo puts them there.
+///
+/// # Errors
+/// Where the running program has no place.
+pub fn built_programs() -> io::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let folder = me.parent().ok_or_else(|| io::Error::other("this program lies nowhere"))?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
+}
+
+/// The HTTP service.
+pub struct Api {
+    shared: Shared,
+    keys: String,
+    port: u16,
+    metrics: u16,
+    /// Its process.
+    pub process: Process,
+}
+
+impl Api {
+    /// Applies the migrations.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn migrate(shared: &Shared) -> Result<(), Error> {
+        run(shared.command("zaguan-api", "KILL").arg("migrate"), None).map(drop)
+    }
+
+    /// Makes a tenant with its first ADMIN; answers `{tenant, user, session}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn make_tenant(shared: &Shared, name: &str, email: &str, password: &str) -> Result<Value, Error> {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.args(["tenant", "create", "--name", name, "--email", email, "--password-file", "-"]);
+        Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
+    }
+
+    /// Starts it on a free port.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared) -> Result<Self, Error> {
+        let keys = STANDARD.encode(crate::random_bytes(32));
+        let (port, metrics) = (crate::free_port(), crate::free_port());
+        let process = Self::run(shared, &keys, port, metrics)?;
+        let api = Self { shared: shared.clone(), keys, port, metrics, process };
+        api.ready().await;
+        Ok(api)
+    }
+
+    fn run(shared: &Shared, keys: &str, port: u16, metrics: u16) -> io::Result<Process> {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
+        command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{port}"));
+        Process::start("api", &shared.logs, command)
+    }
+
+    async fn ready(&self) {
+        let (http, url) = (reqwest::Client::new(), format!("{}/readyz", self.url()));
+        until("the API", Duration::from_secs(20), || async { http.get(&url).send().await.ok().filter(|a| a.status().is_success()) }).await;
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its metrics are.
+    pub fn metrics_url(&self) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics)
+    }
+
+    /// `kill -9`, then up again on the same port with the same keys.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn restart(&mut self) -> Result<(), Error> {
+        self.process.signal(Signal::KILL);
+        self.process.wait(Duration::from_secs(5)).await;
+        self.process = Self::run(&self.shared, &self.keys, self.port, self.metrics)?;
+        self.ready().await;
+        Ok(())
+    }
+}
+
+fn run(command: &mut std::process::Command, input: Option<&str>) -> Result<String, Error> {
+    use std::{io::Write, process::Stdio};
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout)?)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+    }
+}
+
+/// A session host: its guard, and the host proper below it.
+pub struct Host {
+    /// The guard's process.
+    pub process: Process,
+    /// Where its profiles are: what its browsers' command lines have in them.
+    pub data: PathBuf,
+}
+
+impl Host {
+    /// Starts one. Hosts of one stack share a data directory, as hosts of one machine may.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared, name: &str, data: &Path, browser_args: &str, slots: usize) -> Result<Self, Error> {
+        // Its guard ends the browsers in order, so it is told to end and not killed.
+        let mut command = shared.command("zaguan-host", "TERM");
+        command.env("HOST_SLOTS", slots.to_string()).env("HOST_DATA_DIR", data).env("CHROMIUM_ARGS", browser_args);
+        command.env("METRICS_ADDR", format!("127.0.0.1:{}", crate::free_port()));
+        let mut process = Process::start(name, &shared.logs, command)?;
+        let before = process.log().matches("host started").count();
+        until("a session host", Duration::from_secs(20), || {
+            let started = process.log().matches("host started").count() > before || process.ended().is_some();
+            async move { started.then_some(()) }
+        })
+        .await;
+        if process.ended().is_some() {
+            return Err(format!("{name} ended: {}", process.log()).into());
+        }
+        Ok(Self { process, data: data.to_owned() })
+    }
+
+    /// The host proper: the guard's child that is the same program.
+    pub fn proper(&self) -> u32 {
+        let same = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("zaguan-host"));
+        process::children(self.process.pid()).into_iter().find(same).expect("the guard has a host proper")
+    }
+
+    /// `kill -9` of the host proper alone.
+    pub fn kill_proper(&self) {
+        process::send(self.proper(), Signal::KILL);
+    }
+
+    /// Processes of browsers that use its profiles.
+    pub fn browsers(&self) -> Vec<u32> {
+        process::with_argument(&format!("--user-data-dir={}", self.data.display()))
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub async fn leave(&mut self, within: Duration) -> Option<std::process::ExitStatus> {
+        self.process.signal(Signal::TERM);
+        self.process.wait(within).await
+    }
+}

@@ -1,0 +1,120 @@
+//! The simulator as a process, and its control API.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{Error, User, process::Process, until};
+
+/// A running simulator.
+pub struct Simulator {
+    /// Its process.
+    pub process: Process,
+    /// The control API, without `/control`.
+    pub url: String,
+    /// Today's page, `host:port`.
+    pub page: String,
+    /// The page with older keys, `host:port`.
+    pub page_legacy: String,
+    /// Hash of its certificate's key.
+    pub spki: String,
+    http: reqwest::Client,
+}
+
+impl Simulator {
+    /// Starts it on free ports.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(user: User, program: &Path, logs: &Path) -> Result<Self, Error> {
+        let process = Process::start("simulator", logs, user.tied(program, "KILL"))?;
+        let line = until("the simulator", Duration::from_secs(20), || async {
+            process.log().lines().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|v| v["spki"].is_string()))
+        })
+        .await;
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        Ok(Self {
+            url: text("control"),
+            page: text("page"),
+            page_legacy: text("pageLegacy"),
+            spki: text("spki"),
+            process,
+            http: reqwest::Client::new(),
+        })
+    }
+
+    /// The browser switches that lead web.whatsapp.com to it, and nothing anywhere else.
+    pub fn browser_args(&self) -> String {
+        json!([
+            format!("--host-resolver-rules=MAP web.whatsapp.com {},MAP * ~NOTFOUND", self.page),
+            format!("--ignore-certificate-errors-spki-list={}", self.spki),
+        ])
+        .to_string()
+    }
+
+    /// Any request of the control API.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.http.request(method, format!("{}/control{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("the simulator answers");
+        let status = answer.status();
+        (status, answer.json().await.unwrap_or(Value::Null))
+    }
+
+    async fn done(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.ask(method, path, body).await;
+        assert!(status.is_success(), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// Makes an account.
+    pub async fn account(&self, phone: &str) {
+        self.done(Method::POST, "/accounts", Some(json!({"phone": phone}))).await;
+    }
+
+    /// A phone scans a code. `false`: the code is not shown (any more).
+    pub async fn scan(&self, phone: &str, qr: &str) -> bool {
+        self.ask(Method::POST, &format!("/accounts/{phone}/scan"), Some(json!({"qr": qr}))).await.0.is_success()
+    }
+
+    /// A phone sends a text; answers the id.
+    pub async fn send(&self, from: &str, to: &str, text: &str) -> String {
+        let sent = self.done(Method::POST, &format!("/accounts/{from}/send"), Some(json!({"to": to, "type": "text", "text": text}))).await;
+        sent["id"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A phone reads a chat.
+    pub async fn read(&self, phone: &str, chat: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/read"), Some(json!({"chat": chat}))).await;
+    }
+
+    /// What a phone shows in a chat.
+    pub async fn messages(&self, phone: &str, peer: &str) -> Vec<Value> {
+        let shown = self.done(Method::GET, &format!("/accounts/{phone}/chats/{peer}/messages"), None).await;
+        shown.as_array().cloned().unwrap_or_default()
+    }
+
+    /// The texts a phone shows in a chat, in order.
+    pub async fn texts(&self, phone: &str, peer: &str) -> Vec<String> {
+        self.messages(phone, peer).await.iter().map(|m| m["body"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The devices linked to an account.
+    pub async fn devices(&self, phone: &str) -> Vec<String> {
+        let devices = self.done(Method::GET, &format!("/accounts/{phone}/devices"), None).await;
+        devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Arms a fault.
+    pub async fn fault(&self, fault: Value) {
+        self.done(Method::POST, "/faults", Some(fault)).await;
+    }
+
+    /// The counters.
+    pub async fn stats(&self) -> Value {
+        self.done(Method::GET, "/stats", None).await
+    }
+}

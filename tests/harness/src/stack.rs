@@ -1,0 +1,175 @@
+//! A whole installation of its own: servers, simulator, API, and hosts as a test wants them.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::{
+    Error, Folder, User,
+    client::ApiClient,
+    faults::Faults,
+    postgres::Postgres,
+    redis::Redis,
+    services::{Api, Host, Shared, built_programs},
+    simulator::Simulator,
+    until,
+};
+
+/// The protocol's durations in proportion to a lease of 2 s.
+const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
+"reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200}"#;
+
+/// How a stack differs from the usual one.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `TIMINGS` of the services.
+    pub timings: String,
+    /// Whether fault points are served.
+    pub faults: bool,
+    /// Where logs go; in the stack's own folder where it is not given.
+    pub logs: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { timings: QUICK.to_owned(), faults: true, logs: None }
+    }
+}
+
+/// A company, and its first ADMIN, logged in.
+pub struct Tenant {
+    /// The caller.
+    pub client: ApiClient,
+    /// Its id.
+    pub id: String,
+    /// Its default session.
+    pub session: String,
+}
+
+impl Tenant {
+    /// Starts the default session and links it to a phone by its QR code.
+    pub async fn link(&self, simulator: &Simulator, phone: &str) {
+        simulator.account(phone).await;
+        self.client.post("/api/whatsapp/init", serde_json::json!({})).await.ok();
+        until("a scanned code", Duration::from_secs(60), || async {
+            let qr = self.client.get("/api/whatsapp/qr?wait=20").await;
+            match qr.body["qr"].as_str() {
+                Some(code) => simulator.scan(phone, code).await.then_some(()),
+                None => None,
+            }
+        })
+        .await;
+        self.client.until_state("working", Duration::from_secs(30)).await;
+    }
+}
+
+/// Everything. Fields end in this order: services before the servers they use.
+pub struct Stack {
+    hosts: usize,
+    /// The HTTP service.
+    pub api: Api,
+    /// The simulator.
+    pub sim: Simulator,
+    /// Fault points.
+    pub faults: Option<Faults>,
+    /// Redis.
+    pub redis: Redis,
+    /// Postgres.
+    pub postgres: Postgres,
+    shared: Shared,
+    data: PathBuf,
+    folder: Folder,
+}
+
+impl Stack {
+    /// The usual one.
+    pub async fn start() -> Self {
+        Self::with(Settings::default()).await.expect("the stack starts")
+    }
+
+    /// One with settings.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn with(settings: Settings) -> Result<Self, Error> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let user = User::find()?;
+        let folder = Folder::new(user)?;
+        let logs = match settings.logs {
+            Some(logs) => logs,
+            None => folder.sub("logs")?,
+        };
+        let bin = folder.path().to_owned();
+        for program in ["zaguan-api", "zaguan-host", "zaguan-simulator"] {
+            folder.copy(&built_programs()?.join(program))?;
+        }
+        let simulator = bin.join("zaguan-simulator");
+        let (postgres, redis, sim) = tokio::join!(
+            Postgres::start(user, &folder, &logs),
+            Redis::start(user, &folder, &logs),
+            Simulator::start(user, &simulator, &logs)
+        );
+        let (postgres, redis, sim) = (postgres?, redis?, sim?);
+        let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
+        let shared = Shared {
+            user,
+            bin,
+            logs,
+            database_url: postgres.url(),
+            redis_url: redis.url(),
+            timings: settings.timings,
+            faults: faults.as_ref().map(|f| f.path().to_owned()),
+        };
+        Api::migrate(&shared)?;
+        let api = Api::start(&shared).await?;
+        let data = folder.sub("data")?;
+        Ok(Self { hosts: 0, api, sim, faults, redis, postgres, shared, data, folder })
+    }
+
+    /// Another session host.
+    pub async fn host(&mut self) -> Host {
+        self.try_host(4).await.expect("a session host starts")
+    }
+
+    /// Another session host with so many slots.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
+        self.hosts += 1;
+        Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// A new company with an ADMIN of this name, logged in.
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let (email, password) = (format!("admin@{name}.example"), crate::random_word(12));
+        let made = self.make_tenant(name, &email, &password).expect("a tenant is made");
+        let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+        Tenant { client: ApiClient::login(&self.api.url(), &email, &password).await, id: text("tenant"), session: text("session") }
+    }
+
+    /// Makes a company; answers `{tenant, user, session}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn make_tenant(&self, name: &str, email: &str, password: &str) -> Result<Value, Error> {
+        Api::make_tenant(&self.shared, name, email, password)
+    }
+
+    /// The fault points.
+    pub fn points(&self) -> &Faults {
+        self.faults.as_ref().expect("the stack serves fault points")
+    }
+
+    /// The database, to look at what callers cannot see.
+    pub async fn db(&self) -> PgPool {
+        PgPool::connect(&self.postgres.url()).await.expect("Postgres answers")
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
