@@ -166,9 +166,9 @@ async fn what_could_not_be_pushed_is_found_by_the_reconciler() {
     let stores = Stores::start().await;
     let (host, session) = (Host::start(&stores).await, stores.session());
     host.own(&stores, session).await;
-    stores.server.down();
+    stores.server.down().await;
     let first = stores.send(session).await;
-    stores.server.up();
+    stores.server.up().await;
     let second = stores.send(session).await;
     let late = stores.job(session);
     store::accept::accept(&stores.pool, &store::accept::NewJob { expires_in: Duration::ZERO, ..late.clone() }, None).await.unwrap();

@@ -9,6 +9,7 @@ pub use host::{Host, Play, timings};
 pub use servers::{PostgresServer, RedisServer};
 
 use contract::{Command, Event, JobId, Lane, MarkRead, SessionId, TenantId};
+use harness::{Folder, User};
 use queue::Redis;
 use store::{
     PgPool,
@@ -26,14 +27,18 @@ pub struct Stores {
     pub tenant: TenantId,
     pub server: RedisServer,
     pub postgres: PostgresServer,
+    /// Last: it ends after the servers whose files are in it.
+    _folder: Folder,
 }
 
 impl Stores {
     pub async fn start() -> Arc<Self> {
-        let (server, postgres) = (RedisServer::start(), PostgresServer::start());
+        let user = User::find().expect("there is one");
+        let folder = Folder::new(user).expect("a folder can be made");
+        let (server, postgres) = (RedisServer::start(user, &folder).await, PostgresServer::start(user, &folder).await);
         let pool = store::connect(&postgres.url(), 30).await.expect("connects");
         store::MIGRATIONS.run(&pool).await.expect("migrates");
-        let redis = Redis::connect(&server.url()).await.expect("the URL is good");
+        let redis = Redis::connect(server.url()).await.expect("the URL is good");
         let tenant = TenantId::new();
         postgres.run(&format!(
             "insert into tenant (id, name) values ('{0}', 'a'); insert into tenant_counter (tenant) values ('{0}')",
@@ -41,7 +46,7 @@ impl Stores {
         ));
         // Redis has been there for long: nothing waits for it to settle.
         server.run(&["SET", "zg:birth", "1"]).await;
-        Arc::new(Self { redis, pool, tenant, server, postgres })
+        Arc::new(Self { redis, pool, tenant, server, postgres, _folder: folder })
     }
 
     /// A session that is working and that nobody owns.
