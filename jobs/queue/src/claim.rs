@@ -70,4 +70,10 @@ impl Hub {
         self.forget(&owned);
         given.map(drop)
     }
+
+    /// Stops renewing a lease whose session has ended here without a release: it runs out, and another host may claim it. After a release
+    /// nothing is left to do.
+    pub fn let_go(&self, lease: &Lease) {
+        self.forget(&lease.0);
+    }
 }

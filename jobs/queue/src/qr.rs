@@ -6,8 +6,9 @@ use contract::{SessionId, TenantId};
 
 use crate::{
     keys,
-    lease::millis,
+    lease::{Lease, millis},
     redis::{QueueError, Redis},
+    scripts,
 };
 
 /// A code that can be scanned now.
@@ -19,14 +20,12 @@ pub struct Qr {
     pub expires_in: Duration,
 }
 
-/// Shows a code for `lasts`.
+/// Shows a code for `lasts`. Without effect where the lease is no longer ours.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn write(redis: &Redis, tenant: TenantId, session: SessionId, code: &str, lasts: Duration) -> Result<(), QueueError> {
-    let mut set = redis::cmd("SET");
-    set.arg(keys::qr(tenant, session)).arg(code).arg("PX").arg(millis(lasts).max(1));
-    Ok(set.query_async(&mut redis.shared()).await?)
+pub async fn write(redis: &Redis, lease: &Lease, code: &str, lasts: Duration) -> Result<(), QueueError> {
+    change(redis, lease, code, millis(lasts).max(1)).await
 }
 
 /// The code, where there is one.
@@ -42,10 +41,17 @@ pub async fn read(redis: &Redis, tenant: TenantId, session: SessionId) -> Result
     Ok(code.zip(u64::try_from(left).ok()).map(|(code, left)| Qr { code, expires_in: Duration::from_millis(left) }))
 }
 
-/// Takes the code away: it was scanned, or the browser is gone.
+/// Takes the code away: it was scanned, or the browser is gone. Without effect where the lease is no longer ours.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn clear(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(), QueueError> {
-    Ok(redis::cmd("DEL").arg(keys::qr(tenant, session)).query_async(&mut redis.shared()).await?)
+pub async fn clear(redis: &Redis, lease: &Lease) -> Result<(), QueueError> {
+    change(redis, lease, "", 1).await
+}
+
+async fn change(redis: &Redis, lease: &Lease, code: &str, ms: u64) -> Result<(), QueueError> {
+    let held = lease.held();
+    let mut call = scripts::QR.key(lease.key());
+    call.key(keys::qr(held.tenant(), held.session())).arg(lease.value()).arg(code).arg(ms);
+    Ok(call.invoke_async::<i64>(&mut redis.shared()).await.map(drop)?)
 }

@@ -29,20 +29,33 @@ pub async fn round(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), 
 }
 
 async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
+    // One job, lane or stream that fails must not keep the other tenants' from being mended.
     // Postgres first: jobs end and streams are compared even while Redis is away.
     for job in store::ends::late(pool, LATE).await? {
-        let told = store::ends::end_queued(pool, &job, QueuedEnd::Expired).await?;
+        let told = match store::ends::end_queued(pool, &job, QueuedEnd::Expired).await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::warn!(%error, job = %job.id, "late, and not ended yet");
+                continue;
+            }
+        };
         if let Err(error) = events::publish(pool, redis, job.tenant, &told).await {
             tracing::debug!(%error, job = %job.id, "expired, and not published yet");
         }
     }
     for (tenant, session) in store::lane_jobs::sessions_with_work(pool).await? {
-        lanes::rebuild(pool, redis, tenant, session).await?;
+        if let Err(error) = lanes::rebuild(pool, redis, tenant, session).await {
+            tracing::warn!(%error, %session, "lanes not rebuilt");
+        }
     }
     for (tenant, head) in store::counters::heads(pool).await? {
         if seen.0.get(&tenant) != Some(&head) {
-            publish::catch_up(pool, redis, tenant, head).await?;
-            seen.0.insert(tenant, head);
+            match publish::catch_up(pool, redis, tenant, head).await {
+                Ok(()) => {
+                    seen.0.insert(tenant, head);
+                }
+                Err(error) => tracing::warn!(%error, %tenant, "stream not caught up"),
+            }
         }
     }
     Ok(())

@@ -32,6 +32,14 @@ if holder ~= ARGV[1] then return {0, {}} end
 for i = 3, #ARGV do redis.call('ZREM', KEYS[2], ARGV[i]) end
 return {1, redis.call('ZRANGE', KEYS[2], 0, ARGV[2])}";
 
+    /// Shows a code, or with an empty one takes it away, if the lease is still ours: the code of a next owner is not touched.
+    /// KEYS lease, qr · ARGV our value, code, ms it lasts.
+    QR = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then return redis.call('DEL', KEYS[2]) end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return 1";
+
     /// Turns a claim into a lease, if the claim still stands.
     /// KEYS lease · ARGV old value, new value, TTL in ms.
     CAS = r"

@@ -187,7 +187,7 @@ pub struct Receipt {
 
 /// Moves acks of our own messages forward, with events; a receipt turns an `unknown` job into `succeeded`. `None`: no longer ours.
 ///
-/// The rows are read first, because the events name them: the session has one owner, and its statements come one after another.
+/// The rows are read first, because the events name them. The caller keeps outcomes of the same session from being recorded meanwhile.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.

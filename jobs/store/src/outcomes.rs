@@ -1,6 +1,6 @@
 //! What ends a job: job, message and events in one statement.
 
-use contract::{Event, EventType, JobState, MessageStatus, Outcome};
+use contract::{Event, EventType, Evidence, JobId, JobState, MessageStatus, Outcome};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -125,6 +125,23 @@ async fn not_written(pool: &PgPool, held: &Held, job: &LaneJob) -> Result<Record
     .fetch_optional(pool)
     .await?;
     Ok(if already == Some(true) { Recorded::Already } else { Recorded::Fenced })
+}
+
+/// A receipt that was recorded for a running job's message.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn proof(pool: &PgPool, held: &Held, job: JobId) -> Result<Option<Evidence>> {
+    let row = sqlx::query!(
+        r#"select j.wa_key as "wa_key!", m.ack as "ack!" from job j join message m on m.id = j.message
+            where j.tenant = $1 and j.session = $2 and j.id = $3 and j.wa_key is not null and m.ack >= 1"#,
+        held.tenant().uuid(),
+        held.session().uuid(),
+        job.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| Evidence { wa_key: r.wa_key, ack: r.ack }))
 }
 
 /// The body of the `message` event of a message that a job sent.

@@ -107,6 +107,12 @@ async fn end(processes: &[ProcessId]) {
 }
 
 impl ProfileDir {
+    /// Whether the directory is on this machine; it is not made by asking.
+    pub fn exists(data: &Path, id: &str) -> Result<bool, ProfileError> {
+        check_id(id)?;
+        Ok(directory(data).join(id).try_exists()?)
+    }
+
     /// Locks the directory `<data>/profiles/<id>`, making it if it is not there, and ends a browser that a dead host left in it.
     pub async fn open(data: &Path, id: &str) -> Result<Arc<Self>, ProfileError> {
         check_id(id)?;

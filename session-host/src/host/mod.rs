@@ -27,6 +27,9 @@ use roster::Roster;
 /// Browsers that start at the same time on one host.
 const STARTS_AT_ONCE: usize = 2;
 
+/// How long a claim that is under way may take when the host leaves.
+const CLAIM_WITHIN: Duration = Duration::from_secs(8);
+
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a host until it is told to leave, or its guard is gone.
@@ -60,7 +63,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let stopping = CancellationToken::new();
     let worker = services.tasks.spawn(work(services.hub.clone(), backend, roster.clone(), id));
     let renewal = renewal::start(services.clone(), roster.clone(), pipe.clone())?;
-    let placing = services.tasks.spawn(placement::run(services.clone(), roster.clone(), id, stopping.clone()));
+    let mut placing = services.tasks.spawn(placement::run(services.clone(), roster.clone(), id, stopping.clone()));
     let reconciling = services.tasks.spawn(reconcile(services.clone(), stopping.clone()));
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -70,6 +73,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         () = pipe.guard_gone() => tracing::error!("leaving: the guard is gone"),
     }
     stopping.cancel();
+    // A claim under way is finished and then drained like the others; cut off, its lease would be renewed for nobody.
+    let _ = tokio::time::timeout(CLAIM_WITHIN, &mut placing).await;
     drain(&services, &roster, id).await;
     for task in [worker, placing, reconciling] {
         task.abort();

@@ -37,7 +37,7 @@ pub async fn run(services: Services, roster: Arc<Roster>, id: HostId, stopping: 
             tracing::warn!(%error, "no heartbeat");
         }
         settle_wishes(&services, &roster).await;
-        let waiting = match claim_free(&services, &roster, id, &mut first_seen).await {
+        let waiting = match claim_free(&services, &roster, id, &mut first_seen, &stopping).await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::warn!(%error, "nothing claimed");
@@ -70,6 +70,7 @@ async fn claim_free(
     roster: &Arc<Roster>,
     id: HostId,
     first_seen: &mut HashMap<SessionId, Instant>,
+    stopping: &CancellationToken,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let asked = Instant::now();
     let free: Vec<Claimable> =
@@ -90,7 +91,7 @@ async fn claim_free(
             waiting = true;
             continue;
         }
-        if !roster.has_room() {
+        if !roster.has_room() || stopping.is_cancelled() {
             return Ok(false);
         }
         // `None`: its lease lives, or somebody was faster.

@@ -52,12 +52,21 @@ pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, on_change
             }
         }
     };
+    // A fence reaches whoever works for the session, also what waits for the recorder: nothing more is started or written.
+    let fence = async {
+        shared.lease.fenced().await;
+        shared.gone.cancel();
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = forward => {}
+        () = fence => {}
         () = live(&shared) => {}
     }
     shared.gone.cancel();
     recorder.abort();
+    // However it ended: a lease that nobody works for must not be renewed.
+    shared.services.hub.let_go(&shared.lease);
 }
 
 async fn live(shared: &Arc<Shared>) {
@@ -102,8 +111,12 @@ async fn closed(heard: &mut mpsc::Receiver<PageEvent>) {
 }
 
 async fn release(shared: &Shared) {
-    if let Err(error) = shared.services.hub.release(shared.session()).await {
-        tracing::warn!(session = %shared.session(), %error, "not released: the lease will run out");
+    while let Err(error) = shared.services.hub.release(shared.session()).await {
+        tracing::warn!(session = %shared.session(), %error, "not released yet");
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shared.lease.fenced() => return,
+        }
     }
 }
 
@@ -147,7 +160,10 @@ impl Actor {
         let profile = self.profile(owned).await?;
         let (events, mut heard) = mpsc::channel(4096);
         let browser = {
-            let _turn = shared.services.starts.acquire().await?;
+            let _turn = tokio::select! {
+                turn = shared.services.starts.acquire() => turn?,
+                () = shared.gone.cancelled() => return Ok(After::End(Ending::Fence)),
+            };
             tokio::select! {
                 started = browser::start(&shared.services.browsers, &profile, events) => started?,
                 () = shared.lease.fenced() => return Ok(After::End(Ending::Fence)),
@@ -175,7 +191,7 @@ impl Actor {
             }
         }
         shared.set_browser(None);
-        if let Err(error) = queue::qr::clear(&shared.services.redis, shared.lease.held().tenant(), shared.session()).await {
+        if let Err(error) = queue::qr::clear(&shared.services.redis, &shared.lease).await {
             tracing::debug!(%error, "QR not cleared: it expires");
         }
         Ok(after)
@@ -186,12 +202,14 @@ impl Actor {
         let (services, held) = (&self.shared.services, self.shared.lease.held());
         let data_dir = &services.browsers.config().data_dir;
         if let Some(id) = owned.profile {
-            let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
-            if !profile.is_new() {
-                return Ok(profile);
+            let name = id.to_string();
+            if ProfileDir::exists(data_dir, &name)? {
+                return Ok(ProfileDir::open(data_dir, &name).await?);
             }
+            // Before the row names another directory: after a death in between it is announced twice, never not at all.
             if owned.account.is_some() {
-                let _ = self.shared.records.send(Record::Gap).await;
+                let events = store::owned::announce_gap(&services.pool, held).await?.ok_or("no longer the owner")?;
+                super::recorder::publish(&self.shared, events).await;
             }
         }
         let id = ProfileId::new();
@@ -352,13 +370,13 @@ impl Actor {
     }
 
     async fn show_code(&self, code: Option<String>, ttl_ms: Option<u64>) {
-        let (redis, held) = (&self.shared.services.redis, self.shared.lease.held());
+        let (redis, lease) = (&self.shared.services.redis, &self.shared.lease);
         let written = match code {
             Some(code) => {
                 let ttl = ttl_ms.map_or(QR_TTL, Duration::from_millis);
-                queue::qr::write(redis, held.tenant(), held.session(), &code, ttl).await
+                queue::qr::write(redis, lease, &code, ttl).await
             }
-            None => queue::qr::clear(redis, held.tenant(), held.session()).await,
+            None => queue::qr::clear(redis, lease).await,
         };
         if let Err(error) = written {
             tracing::warn!(session = %self.shared.session(), %error, "QR not shown");

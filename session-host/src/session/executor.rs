@@ -75,7 +75,8 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         }
     };
     let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
-    let known = look_up(shared, job.id, &key, &wa_id).await?;
+    // Could not ask: nothing is started, the entry stays.
+    let Some(known) = look_up(shared, job.id, &key, &wa_id).await? else { return Err(GivenUp) };
     let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
     if let Some(done) = start(shared, job, Some(&key)).await? {
         return Ok(done);
@@ -91,8 +92,16 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code) => match look_up(shared, job.id, &key, &wa_id).await? {
-            Some(_) => acked(shared, job, &key, &wa_id, &mut acks).await,
+            Some(Some(_)) => acked(shared, job, &key, &wa_id, &mut acks).await,
             None => {
+                finish(
+                    shared,
+                    job,
+                    Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page refused it and could not be asked again")),
+                )
+                .await
+            }
+            Some(None) => {
                 finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await
             }
         },
@@ -200,7 +209,7 @@ async fn settle(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &m
 
 /// Evidence from the page's rows or from a receipt within the deadline, or `unknown`.
 async fn prove(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mut broadcast::Receiver<Seen>) -> Result<Done, GivenUp> {
-    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
+    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.flatten().filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
     let within = shared.services.timings.evidence_within();
@@ -226,7 +235,7 @@ async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     if let Some(browser) = shared.browser() {
         let _ = browser.reload().await;
     }
-    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.filter(|(_, ack)| *ack >= 1) {
+    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.flatten().filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
     finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it")))
@@ -263,14 +272,15 @@ async fn receipt(shared: &Shared, wa_id: &str, acks: &mut broadcast::Receiver<Se
     }
 }
 
-/// The key and ack under which the page has the message. Waits until the session works: only a page that is synced can know.
-async fn look_up(shared: &Shared, job: JobId, key: &str, wa_id: &str) -> Result<Option<(String, i16)>, GivenUp> {
+/// The key and ack under which the page has the message, if it has it. Waits until the session works: only a page that is synced can know.
+/// `None`: nobody could be asked in time, which says nothing.
+async fn look_up(shared: &Shared, job: JobId, key: &str, wa_id: &str) -> Result<Option<Option<(String, i16)>>, GivenUp> {
     let until = Instant::now() + shared.services.timings.ack_within_total();
     let call = FindMessage { keys: vec![key.to_owned()], id: wa_id.to_owned() };
     while let Some(browser) = working_browser(shared, until).await {
         let call_id = format!("{job}-find-{}", contract::EventId::new());
         match browser.call(&call, &call_id, LOOK_UP_WITHIN).await {
-            Ok(found) => return Ok(found.map(|f| (f.id, i16::try_from(f.ack).unwrap_or(0)))),
+            Ok(found) => return Ok(Some(found.map(|f| (f.id, i16::try_from(f.ack).unwrap_or(0))))),
             Err(error) => tracing::info!(session = %shared.session(), %job, %error, "look-up repeated"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -300,11 +310,28 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
     Err(GivenUp)
 }
 
+/// What turns `unknown` into a success: a receipt that was recorded while the job was still running.
+async fn proof_of(shared: &Shared, job: &LaneJob, outcome: &Outcome) -> Result<Option<Outcome>, store::StoreError> {
+    let Outcome::Unknown(_) = outcome else { return Ok(None) };
+    let proof = store::outcomes::proof(&shared.services.pool, shared.lease.held(), job.id).await?;
+    Ok(proof.map(|evidence| Outcome::Succeeded { evidence: Some(evidence), result: None }))
+}
+
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
-async fn finish(shared: &Shared, job: &LaneJob, outcome: Outcome) -> Result<Done, GivenUp> {
+async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<Done, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     loop {
-        match store::outcomes::record(pool, held, job, &outcome).await {
+        let recorded = {
+            // A receipt is recorded before this or after it, never beside it: it finds either a job that it can turn, or is found here.
+            let _turn = shared.writing.lock().await;
+            match proof_of(shared, job, &outcome).await {
+                Ok(Some(proved)) => outcome = proved,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(session = %shared.session(), job = %job.id, %error, "proof not looked for"),
+            }
+            store::outcomes::record(pool, held, job, &outcome).await
+        };
+        match recorded {
             Ok(Recorded::Written(events)) => {
                 let _ = fault_point!("outcome.before_publish", "job" => job.id, "session" => job.session);
                 recorder::publish(shared, events).await;

@@ -66,6 +66,8 @@ pub struct Shared {
     browser_changed: Notify,
     acks: broadcast::Sender<Seen>,
     records: mpsc::Sender<recorder::Record>,
+    /// Receipts and outcomes are read and written by turns.
+    writing: tokio::sync::Mutex<()>,
     ending: watch::Sender<Ending>,
     /// Cancelled when nothing may be done for the session any more.
     gone: CancellationToken,
@@ -115,6 +117,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         browser_changed: Notify::new(),
         acks: broadcast::Sender::new(1024),
         records,
+        writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
         gone: CancellationToken::new(),
     });

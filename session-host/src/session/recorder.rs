@@ -1,7 +1,7 @@
 //! The only writer of what the page reports. One task a session: facts reach the log in the order in which they were heard, and a fact that
 //! Postgres did not take is tried again until it is in, or the session is no longer ours.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use contract::{Event, Reason, SessionState};
 use store::{
@@ -30,15 +30,20 @@ pub enum Record {
     Link(Account, oneshot::Sender<Linked>),
     /// Compare the page's rows with ours: something may have been missed.
     Reconcile,
-    /// The profile could not be kept.
-    Gap,
 }
 
 /// The session is no longer ours: stop writing.
 struct Fenced;
 
-/// Writes until the channel closes or the session is lost.
-pub async fn run(shared: Arc<Shared>, mut records: mpsc::Receiver<Record>) {
+/// Writes until the channel closes or the session is lost. What waits for an answer then hears that there is none.
+pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>) {
+    tokio::select! {
+        () = shared.gone.cancelled() => {}
+        () = write_all(&shared, records) => shared.gone.cancel(),
+    }
+}
+
+async fn write_all(shared: &Shared, mut records: mpsc::Receiver<Record>) {
     while let Some(first) = records.recv().await {
         let done = match first {
             Record::Message(message) => {
@@ -54,18 +59,17 @@ pub async fn run(shared: Arc<Shared>, mut records: mpsc::Receiver<Record>) {
                         Err(_) => break,
                     }
                 }
-                match write_messages(&shared, &batch, false, None).await {
+                match write_messages(shared, &batch, false, None).await {
                     Ok(()) => match next {
-                        Some(next) => write(&shared, next).await,
+                        Some(next) => write(shared, next).await,
                         None => Ok(()),
                     },
                     Err(fenced) => Err(fenced),
                 }
             }
-            other => write(&shared, other).await,
+            other => write(shared, other).await,
         };
         if done.is_err() {
-            shared.gone.cancel();
             return;
         }
     }
@@ -75,12 +79,7 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     match record {
         Record::Message(message) => write_messages(shared, std::slice::from_ref(&*message), false, None).await,
-        Record::Receipt(receipt) => {
-            let receipts = [receipt];
-            let events = until_known(shared, || store::incoming::receipts(pool, held, &receipts)).await?;
-            publish(shared, events.ok_or(Fenced)?).await;
-            Ok(())
-        }
+        Record::Receipt(receipt) => write_receipts(shared, &[receipt]).await,
         Record::State(state, reason, me, want_stopped, written) => {
             let set = || store::owned::set_state(pool, held, (state, reason), me.as_ref(), want_stopped);
             let events = until_known(shared, set).await?;
@@ -97,12 +96,17 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             Ok(())
         }
         Record::Reconcile => reconcile(shared).await,
-        Record::Gap => {
-            let events = until_known(shared, || store::owned::announce_gap(pool, held)).await?;
-            publish(shared, events.ok_or(Fenced)?).await;
-            Ok(())
-        }
     }
+}
+
+async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let events = {
+        let _turn = shared.writing.lock().await;
+        until_known(shared, || store::incoming::receipts(pool, held, receipts)).await?
+    };
+    publish(shared, events.ok_or(Fenced)?).await;
+    Ok(())
 }
 
 /// Reads the page's rows above the mark and records what is missing. A page that cannot answer now will be ready again, and then asks anew.
@@ -136,6 +140,10 @@ async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
         let up_to = complete.then(|| held_back.unwrap_or(rows.up_to));
         complete &= held_back.is_none();
         write_messages(shared, &messages, true, up_to.and_then(|row| i64::try_from(row).ok())).await?;
+        // Receipts that came while nobody listened show as the rows' acks.
+        let acked = messages.iter().filter(|m| m.from_me && m.ack >= 1);
+        let receipts: Vec<Receipt> = acked.map(|m| Receipt { wa_id: m.id_part.clone(), ack: i16::try_from(m.ack).unwrap_or(0) }).collect();
+        write_receipts(shared, &receipts).await?;
         if !rows.more || rows.up_to <= mark {
             return Ok(());
         }
@@ -149,8 +157,9 @@ async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool,
         let chat = resolve(shared, message).await?;
         rows.push(messages::incoming(chat, message, recovered));
     }
-    // One statement must not meet the same key twice.
-    rows.dedup_by(|a, b| a.wa_id == b.wa_id && a.from_me == b.from_me && a.chat == b.chat && a.sender == b.sender);
+    // One statement must not meet the same message twice, wherever in the batch it stands; our own are one whatever the chat is called.
+    let mut seen = HashSet::new();
+    rows.retain(|m| seen.insert((m.wa_id.clone(), m.from_me, (!m.from_me).then(|| (m.chat, m.sender.clone())))));
     if rows.is_empty() && mark.is_none() {
         return Ok(());
     }

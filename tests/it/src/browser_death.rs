@@ -51,3 +51,18 @@ async fn after_kill_9_no_browser_lives_for_two_seconds_and_a_second_host_sends_t
     let stats = stack.sim.stats().await;
     assert_eq!((&stats["refs"], stats["duplicates"].as_u64()), (&refs, Some(0)));
 }
+
+#[tokio::test]
+async fn a_profile_that_is_lost_is_announced_and_never_in_silence() {
+    let mut stack = Stack::start().await;
+    let mut host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    ana.link(&stack.sim, OURS).await;
+    host.leave(SOON).await.expect("the host leaves when it is told to");
+    std::fs::remove_dir_all(host.data.join("profiles")).unwrap();
+    let _host = stack.host().await;
+    ana.client.event("the gap", SOON, |e| e["type"] == "session.gap" && e["data"]["gap"]["from"].is_string()).await;
+    ana.client.until_state("logged_out", SOON).await;
+    // A new start begins with an empty directory, and links.
+    ana.link(&stack.sim, OURS).await;
+}

@@ -147,3 +147,23 @@ async fn a_redis_that_loses_everything_with_a_job_under_way_loses_no_job_no_orde
     assert_eq!(sent(&stack).await, ["text 0", "text 1", "text 2", "text 3"]);
     assert_eq!(host.browsers(), browsers, "no browser was restarted");
 }
+
+#[tokio::test]
+async fn a_receipt_that_comes_late_turns_unknown_into_succeeded() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    stack.sim.fault(serde_json::json!({"kind": "ack_drop", "account": OURS, "times": 1})).await;
+    let job = ana.client.accepted(PEER, "unheard of").await;
+    assert_eq!(ana.client.ended(&job, SOON).await["state"], "unknown");
+    assert_eq!(sent(&stack).await, ["unheard of"]);
+    ana.client.until_state("working", SOON).await;
+    stack.sim.read(PEER, OURS).await;
+    let told = |e: &Value| e["type"] == "job.updated" && e["data"]["job"]["id"] == job.as_str() && e["data"]["job"]["state"] == "succeeded";
+    ana.client.event("the proof in the log", SOON, told).await;
+    let proved = ana.client.job(&job).await;
+    assert_eq!((&proved["state"], &proved["evidence"]["ack"]), (&Value::from("succeeded"), &Value::from(3)));
+    assert_eq!(sent(&stack).await, ["unheard of"]);
+}

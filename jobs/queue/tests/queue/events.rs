@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::support::{SOON, Stores};
+use crate::support::{Host, SOON, Stores};
 use futures::future::join_all;
 use harness::until_true;
 use queue::{Readers, events};
@@ -169,13 +169,21 @@ async fn readers_and_their_connection_end_with_the_last_follower() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_can_be_read_until_it_runs_out_or_is_cleared() {
+async fn a_code_can_be_read_until_it_runs_out_or_is_cleared_and_only_its_owner_changes_it() {
     let stores = Stores::start().await;
-    let (tenant, session) = (stores.tenant, stores.session());
-    assert_eq!(queue::qr::read(&stores.redis, tenant, session).await.unwrap(), None);
-    queue::qr::write(&stores.redis, tenant, session, "2@abc", Duration::from_secs(20)).await.unwrap();
-    let code = queue::qr::read(&stores.redis, tenant, session).await.unwrap().unwrap();
-    assert!(code.code == "2@abc" && code.expires_in > Duration::from_secs(10));
-    queue::qr::clear(&stores.redis, tenant, session).await.unwrap();
-    assert_eq!(queue::qr::read(&stores.redis, tenant, session).await.unwrap(), None);
+    let (a, b, session) = (Host::start(&stores).await, Host::start(&stores).await, stores.session());
+    let read = async || queue::qr::read(&stores.redis, stores.tenant, session).await.unwrap();
+    let old = a.own(&stores, session).await;
+    assert_eq!(read().await, None);
+    queue::qr::write(&stores.redis, &old, "2@abc", Duration::from_secs(20)).await.unwrap();
+    assert!(read().await.is_some_and(|code| code.code == "2@abc" && code.expires_in > Duration::from_secs(10)));
+    queue::qr::clear(&stores.redis, &old).await.unwrap();
+    assert_eq!(read().await, None);
+    // A stale owner is late with both.
+    a.hub.release(session).await.unwrap();
+    let new = b.own(&stores, session).await;
+    queue::qr::write(&stores.redis, &new, "2@new", Duration::from_secs(20)).await.unwrap();
+    queue::qr::clear(&stores.redis, &old).await.unwrap();
+    queue::qr::write(&stores.redis, &old, "2@old", Duration::from_secs(20)).await.unwrap();
+    assert!(read().await.is_some_and(|code| code.code == "2@new"));
 }

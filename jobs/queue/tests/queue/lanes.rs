@@ -178,3 +178,18 @@ async fn what_could_not_be_pushed_is_found_by_the_reconciler() {
     assert_eq!(host.started(), [first, second]);
     assert!(stores.job_state(late.id).starts_with("expired"), "{}", stores.job_state(late.id));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_cannot_be_rebuilt_keeps_no_other_from_it() {
+    let stores = Stores::start().await;
+    let sessions: Vec<_> = (0..6).map(|_| stores.session()).collect();
+    for session in &sessions {
+        store::accept::accept(&stores.pool, &stores.job(*session), None).await.unwrap();
+    }
+    let (broken, whole) = (sessions[3], sessions.iter().filter(|s| **s != sessions[3]));
+    stores.server.run(&["SET", &stores.lane_key(broken, Lane::Write), "not a lane"]).await;
+    queue::reconcile::round(&stores.pool, &stores.redis, &mut queue::reconcile::Seen::default()).await.unwrap();
+    for session in whole {
+        assert_eq!(stores.lane(*session).await.len(), 1);
+    }
+}

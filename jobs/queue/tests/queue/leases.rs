@@ -184,3 +184,14 @@ fn leases_do_not_outlive_a_runtime_that_stands_still_although_another_renews_the
     assert_eq!(fenced, [session]);
     tending.shutdown_background();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_nobody_works_for_is_not_renewed_and_another_host_gets_the_session() {
+    let stores = Stores::start().await;
+    let (a, b, session) = (Host::start(&stores).await, Host::start(&stores).await, stores.session());
+    let lease = a.own(&stores, session).await;
+    a.hub.let_go(&lease);
+    tokio::time::timeout(SOON, lease.fenced()).await.expect("whoever still holds it hears that it is over");
+    let taken = until("a takeover when the lease has run out", SOON, || async { b.claim(&stores, session).await }).await;
+    assert_eq!(taken.held().epoch(), lease.held().epoch() + 1);
+}
