@@ -65,10 +65,10 @@ impl Hub {
         let Some(owned) = self.find(session) else { return Ok(()) };
         owned.set_open(false);
         store::leases::release(&self.pool, &owned.held).await?;
-        let given = give_up(&mut self.redis.shared(), &owned.key, &owned.value, session).await;
-        // The row is free: the rest ends with the TTL.
+        // Before the key goes: a renewal that is under way then sees that what it took again is not wanted any more.
         self.forget(&owned);
-        given.map(drop)
+        // The row is free: if this fails, the rest ends with the TTL.
+        give_up(&mut self.redis.shared(), &owned.key, &owned.value, session).await.map(drop)
     }
 
     /// Stops renewing a lease whose session has ended here without a release: it runs out, and another host may claim it. After a release

@@ -249,11 +249,22 @@ impl Hub {
     async fn retake(self: &Arc<Self>, owned: &Arc<Owned>) -> Look {
         let left = Duration::from_millis(owned.stands_for_ms());
         match lease::seize(&mut self.redis.shared(), &owned.key, &owned.value, left.max(Duration::from_millis(1))).await {
-            Ok(true) => self.refresh(owned.clone()),
+            Ok(true) => self.taken_again(owned).await,
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, session = %owned.session(), "lease not taken again"),
         }
         Look::Trouble
+    }
+
+    /// A missing lease is ours again. If it was missing because the session was released meanwhile, it would keep the next owner out for a
+    /// TTL: a release fences before it deletes the key, so this sees it.
+    pub(crate) async fn taken_again(self: &Arc<Self>, owned: &Arc<Owned>) {
+        if owned.stands() {
+            return self.refresh(owned.clone());
+        }
+        if let Err(error) = lease::give_up(&mut self.redis.shared(), &owned.key, &owned.value, owned.session()).await {
+            tracing::debug!(%error, session = %owned.session(), "lease not given up: it runs out");
+        }
     }
 
     /// Loads the job of an entry and gives it to the handler. An entry whose job has ended is a late push: it is cleared.

@@ -90,7 +90,7 @@ impl Hub {
                 _ => {
                     tracing::warn!(session = %owned.session(), "Redis had forgotten the lease");
                     owned.prolong(sent + ttl);
-                    self.refresh(owned.clone());
+                    self.taken_again(owned).await;
                 }
             }
         }

@@ -181,7 +181,7 @@ async fn a_code_can_be_read_until_it_runs_out_or_is_cleared_and_only_its_owner_c
     assert_eq!(read().await, None);
     // A stale owner is late with both.
     a.hub.release(session).await.unwrap();
-    let new = b.own(&stores, session).await;
+    let new = harness::until("the released session", SOON, || async { b.claim(&stores, session).await }).await;
     queue::qr::write(&stores.redis, &new, "2@new", Duration::from_secs(20)).await.unwrap();
     queue::qr::clear(&stores.redis, &old).await.unwrap();
     queue::qr::write(&stores.redis, &old, "2@old", Duration::from_secs(20)).await.unwrap();

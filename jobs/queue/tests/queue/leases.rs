@@ -195,3 +195,19 @@ async fn a_lease_that_nobody_works_for_is_not_renewed_and_another_host_gets_the_
     let taken = until("a takeover when the lease has run out", SOON, || async { b.claim(&stores, session).await }).await;
     assert_eq!(taken.held().epoch(), lease.held().epoch() + 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_session_is_free_long_before_its_lease_would_have_run_out_though_a_renewal_was_under_way() {
+    let stores = Stores::start().await;
+    let (a, b) = (Host::start(&stores).await, Host::start(&stores).await);
+    for _ in 0..100 {
+        let session = stores.session();
+        a.own(&stores, session).await;
+        let (released, _) = tokio::join!(a.hub.release(session), a.hub.renew_round());
+        released.unwrap();
+        // The renewal may have taken it again for a moment.
+        let soon = timings().lease_ttl() / 4;
+        until("the released session", soon, || async { b.claim(&stores, session).await }).await;
+        b.hub.release(session).await.unwrap();
+    }
+}
