@@ -1,4 +1,4 @@
-//! Every setting of the host, read once. Each variable may also be given as `NAME_FILE`, a file that holds it.
+//! Every setting of the host, read once.
 
 use std::path::PathBuf;
 
