@@ -77,11 +77,11 @@ async fn a_stack_killed_without_a_word_leaves_no_server_and_the_next_one_removes
 
     stack.kill().unwrap();
     stack.wait().unwrap();
+    // The command was started for this test and outlives its stack.
+    harness::process::kill_tree(command);
     until_true("its servers to be gone", Duration::from_secs(10), || async { !servers.iter().any(|pid| alive(*pid)) }).await;
     drop(Folder::new(User::find().unwrap()).unwrap());
     assert!(!folder.exists());
-    // The command was started for this test and outlives its stack.
-    harness::process::kill_tree(command);
 }
 
 fn folder_of(stack: u32) -> PathBuf {
