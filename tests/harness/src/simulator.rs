@@ -113,12 +113,12 @@ impl Simulator {
         self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}"), None).await;
     }
 
-    /// Takes a phone off the net: what is sent to it waits.
+    /// Takes a phone off the net: what is sent to it stays at one tick, though [`Simulator::messages`] lists it at once.
     pub async fn offline(&self, phone: &str) {
         self.done(Method::POST, &format!("/accounts/{phone}/offline"), None).await;
     }
 
-    /// Brings a phone back: what waited arrives.
+    /// Brings a phone back: what was sent to it meanwhile is confirmed as delivered.
     pub async fn online(&self, phone: &str) {
         self.done(Method::POST, &format!("/accounts/{phone}/online"), None).await;
     }

@@ -15,12 +15,13 @@ use harness::{
     services::built_programs,
     until, until_true,
 };
+use rustix::process::Signal;
 
 const TABLES: &str = "SELECT count(*) FROM information_schema.tables WHERE table_name IN ('session', 'job', 'tenant_counter')";
 
 async fn tables(postgres: &Postgres) -> i64 {
-    let pool = sqlx::PgPool::connect(&postgres.url()).await.unwrap();
-    sqlx::query_scalar(TABLES).fetch_one(&pool).await.unwrap()
+    let pool = sqlx::PgPool::connect(&postgres.url()).await.expect("Postgres answers");
+    sqlx::query_scalar(TABLES).fetch_one(&pool).await.expect("a count")
 }
 
 fn on(folder: &Path) -> Vec<u32> {
@@ -86,8 +87,9 @@ async fn a_stack_killed_without_a_word_leaves_no_server_and_the_next_one_removes
 
 fn folder_of(stack: u32) -> PathBuf {
     let prefix = format!("zaguan-{stack}-");
-    let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-    entries.map(|entry| entry.path()).find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix)).unwrap()
+    let entries = std::fs::read_dir(std::env::temp_dir()).expect("there is a place for temporary files").flatten();
+    let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|entry| entry.path()).next();
+    found.expect("the stack has a folder")
 }
 
 #[tokio::test]
@@ -95,9 +97,9 @@ async fn a_paused_redis_keeps_its_connections_and_answers_later() {
     let user = User::find().unwrap();
     let folder = Folder::new(user).unwrap();
     let mut redis = Redis::start(user, &folder, folder.path()).await.unwrap();
-    redis.process().signal(harness::process::Signal::STOP);
+    redis.process().signal(Signal::STOP);
     let ping = tokio::time::timeout(Duration::from_millis(300), redis.try_command(&["PING"])).await;
     assert!(ping.is_err(), "it does not answer");
-    redis.process().signal(harness::process::Signal::CONT);
+    redis.process().signal(Signal::CONT);
     until("Redis to answer again", Duration::from_secs(5), || async { redis.try_command(&["PING"]).await.ok() }).await;
 }
