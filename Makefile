@@ -31,6 +31,7 @@ check: setup page ## what CI does first: format, lints, walls, unused dependenci
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(FAULTS) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
+	cargo shear
 	typos
 
 lint: setup page ## clippy only

@@ -249,7 +249,7 @@ create table message (
     reference text,
     reply_to text,
     job uuid references job,
-    -- WhatsApp's time (whole seconds); our own for what has not been sent yet.
+    -- WhatsApp's time, whole seconds; our own until it was sent, cut to seconds too, so that the ids order what a second holds.
     sent_at timestamptz not null,
     row_id bigint,
     -- The event that announced it; null = not announced (yet).

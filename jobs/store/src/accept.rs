@@ -101,7 +101,7 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
            m as (
                insert into message (id, tenant, session, account, chat, from_me, sender, wa_id, kind, body, status, source, sent_by, reference,
                                     job, sent_at)
-               select $9, $2, $3, $19, $8, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, clock_timestamp() from pos
+               select $9, $2, $3, $19, $8, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, date_trunc('second', clock_timestamp()) from pos
                 where $9::uuid is not null)
            select position as "position!" from j"#,
         job.id.uuid(),

@@ -65,7 +65,7 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
                     update job set state = $5, result = $6, evidence = $7, error = $8, finished_at = clock_timestamp()
                       from held
                      where job.id = $4 and job.session = $1 and job.tenant = held.tenant and job.state = 'running' and job.epoch = $2
-                    returning job.tenant, job.message),
+                    returning job.tenant, job.message, job.chat),
                 m as (
                     select message.id, message.announced_seq, message.ack from message join j on message.id = j.message
                        for no key update of message),
@@ -86,7 +86,10 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
                 mm as (
                     update message set announced_seq = coalesce(m.announced_seq, (select seq from e where type = 'message')),
                            ack = greatest(m.ack, $13::smallint), status = case when m.ack > coalesce($13::smallint, 0) then message.status else $14 end
-                      from m where message.id = m.id)
+                      from m where message.id = m.id),
+                ch as (
+                    update chat set last_message_at = greatest(chat.last_message_at, (select at from c)) from j
+                     where chat.id = j.chat and $13::smallint is not null)
            select id as "id!", seq as "seq!", type as "kind!", at as "at!", session, chat, data as "data!" from e order by seq"#,
         held.session().uuid(),
         held.epoch(),

@@ -93,7 +93,8 @@ pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Ve
 }
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
-/// it again (a code that nobody scanned). `None`: no longer ours.
+/// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for: a start that came meanwhile
+/// wins. `None`: no longer ours, or no longer wished for.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -111,7 +112,7 @@ pub async fn set_state(
         r#"with s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 then 'stopped' else wanted end
-                     where id = $1 and epoch = $2 and owner = $3
+                     where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
                     returning tenant),
                 c as (
                     update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant

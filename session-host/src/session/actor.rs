@@ -403,7 +403,8 @@ impl Actor {
         let since = Instant::now();
         (self.state, self.reason) = (state, reason);
         let (written, done) = oneshot::channel();
-        let want_stopped = state == SessionState::Stopped;
+        // A code that nobody scanned also ends the wish; a stop that was asked for must not end a start that was asked for since.
+        let want_stopped = reason == Some(Reason::QrTimeout);
         let _ = self.shared.records.send(Record::State(state, reason, self.me.clone(), want_stopped, written)).await;
         // An error: the recorder found that the session is no longer ours; the actor hears it by `gone`.
         let _ = done.await;

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod faults;
+mod ports;
 pub mod postgres;
 pub mod process;
 pub mod redis;
@@ -12,6 +13,7 @@ mod stack;
 mod user;
 mod wait;
 
+pub use ports::free_port;
 pub use stack::{Settings, Stack, Tenant};
 pub use user::{Folder, User};
 pub use wait::{until, until_true};
@@ -19,10 +21,6 @@ pub use wait::{until, until_true};
 /// What can go wrong around a test: it is printed and ends the test.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port()
-}
 
 /// A random word of hex digits.
 pub fn random_word(bytes: usize) -> String {

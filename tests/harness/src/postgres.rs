@@ -70,6 +70,16 @@ impl Postgres {
         until("Postgres", Duration::from_secs(20), || async { sqlx::PgConnection::connect(&url).await.ok() }).await;
     }
 
+    /// Applies this repository's migrations, as `zaguan-api migrate` does. Without `store`, which does not compile while its queries are stale.
+    ///
+    /// # Errors
+    /// What Postgres said of them.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+        let mut connection = sqlx::PgConnection::connect(&self.url()).await?;
+        Ok(sqlx::migrate::Migrator::new(migrations).await?.run(&mut connection).await?)
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://zaguan@127.0.0.1:{}/zaguan", self.port)
@@ -90,5 +100,16 @@ impl Postgres {
         self.process = Self::run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
         self.ready().await;
         Ok(())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // In order, so that it frees its shared memory; the process's own drop kills what does not listen.
+        self.process.signal(Signal::INT);
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        while self.process.ended().is_none() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -3,8 +3,10 @@
 use std::{
     fs::File,
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{OnceLock, mpsc},
     time::{Duration, Instant},
 };
 
@@ -27,7 +29,9 @@ impl Process {
         let log = logs.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        // Ctrl-C on the terminal is for us; we end the others in order.
+        command.process_group(0);
+        let child = spawn_from_lasting_thread(command).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 
@@ -91,6 +95,25 @@ impl Drop for Process {
     }
 }
 
+type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
+
+/// Starts a program from a thread that lives as long as this process: the kernel sends a death signal when the *thread* that forked ends.
+fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (answer, result) = mpsc::sync_channel(1);
+    spawner.send((command, answer)).map_err(io::Error::other)?;
+    result.recv().map_err(io::Error::other)?
+}
+
 /// Sends a signal to a process by its id.
 pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -114,18 +137,37 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
+/// Kills a process and everything below it, and waits until they are gone.
+pub fn kill_tree(pid: u32) {
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = tree.get(next) {
+        tree.extend(children(*parent));
+        next += 1;
+    }
+    tree.iter().for_each(|pid| send(*pid, Signal::KILL));
+    let end = Instant::now() + Duration::from_secs(5);
+    while tree.iter().any(|pid| alive(*pid)) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Every process.
+fn all() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// The children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+    all()
         .filter(|child| stat(*child).is_some_and(|f| f.get(1).is_some_and(|parent| *parent == pid.to_string())))
         .collect()
 }
 
 /// Processes whose command line has `part`.
 pub fn with_argument(part: &str) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+    all()
         .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(part)) && alive(*pid))
         .collect()
 }

@@ -164,8 +164,8 @@ impl Host {
     /// # Errors
     /// What kept it from starting.
     pub async fn start(shared: &Shared, name: &str, data: &Path, browser_args: &str, slots: usize) -> Result<Self, Error> {
-        // Its guard ends the browsers in order, so it is told to end and not killed.
-        let mut command = shared.command("zaguan-host", "TERM");
+        // Killed and not told to drain: when we die without a word its stores are gone too. The host ends with its guard, the browsers with it.
+        let mut command = shared.command("zaguan-host", "KILL");
         command.env("HOST_SLOTS", slots.to_string()).env("HOST_DATA_DIR", data).env("CHROMIUM_ARGS", browser_args);
         command.env("METRICS_ADDR", format!("127.0.0.1:{}", crate::free_port()));
         let mut process = Process::start(name, &shared.logs, command)?;
@@ -201,5 +201,14 @@ impl Host {
     pub async fn leave(&mut self, within: Duration) -> Option<std::process::ExitStatus> {
         self.process.signal(Signal::TERM);
         self.process.wait(within).await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // At once and with its browsers: an orderly end is `leave`.
+        if self.process.ended().is_none() {
+            process::kill_tree(self.process.pid());
+        }
     }
 }

@@ -83,6 +83,21 @@ pub struct Stack {
     folder: Folder,
 }
 
+impl Drop for Stack {
+    /// A failed test shows what the services said; their logs are about to go.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for entry in std::fs::read_dir(&self.shared.logs).into_iter().flatten().flatten() {
+            let text = std::fs::read(entry.path()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- {}\n{}", entry.file_name().display(), lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
 impl Stack {
     /// The usual one.
     pub async fn start() -> Self {

@@ -2,12 +2,16 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use crate::process;
+
 const NAME: &str = "zaguan";
+/// Of the folders: `zaguan-<pid>-<start time>-<word>`, so that a later run knows whose maker is gone.
+const PREFIX: &str = "zaguan-";
 
 /// The user that everything below a stack runs as.
 #[derive(Debug, Clone, Copy)]
@@ -86,11 +90,31 @@ impl Folder {
     /// # Errors
     /// The file system's.
     pub fn new(user: User) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("zaguan-{}", crate::random_word(6)));
+        Self::sweep();
+        let me = std::process::id();
+        let started = process::started(me).unwrap_or_default();
+        let path = std::env::temp_dir().join(format!("{PREFIX}{me}-{started}-{}", crate::random_word(4)));
         fs::create_dir(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         user.own(&path)?;
         Ok(Self { path, user })
+    }
+
+    /// Removes folders whose makers were killed without a chance to do so, and ends what still runs on them.
+    fn sweep() {
+        for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).and_then(|(pid, rest)| {
+                let (started, _) = rest.split_once('-')?;
+                Some((pid.parse::<u32>().ok()?, started.to_owned()))
+            });
+            let dead = maker.is_some_and(|(pid, started)| process::started(pid).is_none_or(|now| now != started));
+            // Another user's folder can be neither emptied nor trusted.
+            if dead && fs::symlink_metadata(entry.path()).is_ok_and(|meta| meta.is_dir() && is_ours(meta.uid())) {
+                end_all_on(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Where it is.
@@ -124,8 +148,22 @@ impl Folder {
     }
 }
 
+/// Kills whatever names the folder in its command line, and what descends from it: by now only what got away.
+fn end_all_on(folder: &Path) {
+    let me = std::process::id();
+    // With the slash, so that no folder answers for another whose name it begins.
+    let left = process::with_argument(&format!("{}/", folder.display()));
+    left.into_iter().filter(|pid| *pid != me).for_each(process::kill_tree);
+}
+
+fn is_ours(uid: u32) -> bool {
+    let me = rustix::process::getuid();
+    uid == me.as_raw() || (me.is_root() && User::ids().is_ok_and(|(zaguan, _)| uid == zaguan))
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
+        end_all_on(&self.path);
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -1,1 +1,1 @@
-//! it
+//! Nothing: the promises are kept in the test binary beside this.

@@ -123,10 +123,13 @@ async fn send(State(world): App, Path(phone): Path<String>, Json(mut message): J
     let id = message["id"].as_str().map_or_else(new_id, str::to_owned);
     message["id"] = json!(id);
     message["chat"] = json!(chat);
-    message["body"] = message["text"].clone();
+    if message["text"].is_string() {
+        message["body"] = message["text"].clone();
+    }
     message["type"] = json!(if message["type"] == "text" { "chat" } else { message["type"].as_str().unwrap_or("chat") });
     let phone = state.account(&phone)?.phone.clone();
-    state.send(&phone, None, &message)?;
+    let sent = state.send(&phone, None, &message)?;
+    state.confirm(&sent);
     Ok(Json(json!({"id": id})))
 }
 

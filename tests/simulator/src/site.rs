@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +26,8 @@ use crate::{
 
 /// The parts that a slow page arrives in.
 const PARTS: usize = 3;
+/// The most that one upload may hold.
+const MEDIA_LIMIT: usize = 64 << 20;
 /// `hasSynced` flips so long after the page's version is known, at the earliest.
 const SYNCED_AFTER_MS: u64 = 1_300;
 
@@ -39,6 +43,8 @@ pub async fn serve(listener: TcpListener, tls: TlsAcceptor, world: Arc<World>, p
         .route("/", get(document))
         .route("/{script}", get(script))
         .route("/ws/chat", get(socket::upgrade))
+        .route("/mms/upload", post(upload).layer(DefaultBodyLimit::max(MEDIA_LIMIT)))
+        .route("/mms/{hash}", get(download))
         .with_state(Site { world: world.clone(), profile })
         .layer(axum::Extension(world));
     while let Ok((stream, _)) = listener.accept().await {
@@ -72,4 +78,21 @@ async fn script(State(site): State<Site>, Path(name): Path<String>) -> Response 
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text).into_response()
+}
+
+/// Media are kept by their hash, as the page names them: `{path, hash}`.
+async fn upload(State(site): State<Site>, body: Bytes) -> Response {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &body);
+    let path = format!("/mms/{}", URL_SAFE_NO_PAD.encode(digest));
+    let hash = base64::engine::general_purpose::STANDARD.encode(digest);
+    site.world.lock().blobs.insert(path.clone(), body);
+    axum::Json(serde_json::json!({"path": path, "hash": hash})).into_response()
+}
+
+async fn download(State(site): State<Site>, Path(hash): Path<String>) -> Response {
+    let blob = site.world.lock().blobs.get(&format!("/mms/{hash}")).cloned();
+    blob.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |blob| ([(header::CONTENT_TYPE, "application/octet-stream")], blob).into_response(),
+    )
 }

@@ -128,7 +128,9 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
             drop(state);
             send(world, id, (&phone, &device), frame, &answer);
         }
-        // Typing, presence: nobody looks.
+        ("history", Some(_)) => state.tell(id, answer(json!({"msgs": []}))),
+        // Typing, presence: nobody looks. What wants an answer gets one.
+        _ if frame["n"].is_number() => state.tell(id, answer(json!({"error": "unknown_op"}))),
         _ => {}
     }
 }
@@ -144,26 +146,33 @@ fn send(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: 
     }
     let mut message = frame["m"].clone();
     message["author"] = Value::Null;
-    let sent = state.send(phone, Some(device), &message);
+    let sent = match state.send(phone, Some(device), &message) {
+        Ok(sent) => sent,
+        Err(_) => return state.tell(id, answer(json!({"error": "bad_request"}))),
+    };
     if state.faults.take(Kind::LoseFrameAfter, phone).is_some() {
         return state.cut(id);
     }
-    let result = match sent {
-        Ok(t) => answer(json!({"t": t})),
-        Err(_) => answer(json!({"error": "bad_request"})),
-    };
+    // No receipt of this message: neither the server's nor the phone's.
     if state.faults.take(Kind::AckDrop, phone).is_some() {
         return;
     }
+    // The server's ack comes before the phone's.
+    let result = answer(json!({"t": sent.at}));
     match state.faults.take(Kind::AckDelay, phone) {
         Some(fault) => {
             let world = world.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(fault.ms.unwrap_or(1_000))).await;
-                world.lock().tell(id, result);
+                let mut state = world.lock();
+                state.tell(id, result);
+                state.confirm(&sent);
             });
         }
-        None => state.tell(id, result),
+        None => {
+            state.tell(id, result);
+            state.confirm(&sent);
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub struct State {
     pub faults: Faults,
     /// Counters.
     pub stats: Stats,
+    /// Uploaded media by hash.
+    pub blobs: HashMap<String, bytes::Bytes>,
     next: u64,
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -67,36 +66,71 @@ async fn run(hosts: usize) -> Result<ExitCode, Error> {
     if let Some(pid) = running(&here) {
         return Err(format!("it runs already (process {pid}): `make stop` ends it").into());
     }
-    // What an earlier run left is only files: its processes ended with it.
+    // What a killed run left is files: its processes ended with it, and the folder they ran on goes when the next one is made.
     let _ = fs::remove_dir_all(&here);
     fs::create_dir_all(here.join("pids"))?;
     fs::create_dir_all(here.join("logs"))?;
     note(&here, "stack", std::process::id())?;
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let starting = start(&here, hosts);
+    let ours = Ours(&here);
+    let mut stop = Stop::listen()?;
     let (mut stack, mut all) = tokio::select! {
-        started = starting => started?,
-        _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-        _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+        started = start(&here, hosts) => started?,
+        () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        name = first_end(&mut stack, &mut all) => eprintln!("{name} has ended: see .run/logs/{name}.log"),
+        () = stop.asked() => {}
+        () = watch(&mut stack, &mut all) => {}
     }
     eprintln!("stopping");
-    for host in &all {
-        host.process.signal(Signal::TERM);
-    }
-    for host in &mut all {
-        host.process.wait(LEAVE_WITHIN).await;
+    let _ = fs::remove_file(here.join("env"));
+    tokio::select! {
+        () = leave(&mut stack, &mut all) => {}
+        () = stop.asked() => {}
     }
     drop(all);
-    stack.api.process.stop(Duration::from_secs(5)).await;
     drop(stack);
-    let _ = fs::remove_dir_all(here.join("pids"));
-    let _ = fs::remove_file(here.join("env"));
+    drop(ours);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `.run` says of us, for as long as we live. The logs stay.
+struct Ours<'a>(&'a Path);
+
+impl Drop for Ours<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0.join("pids"));
+        let _ = fs::remove_file(self.0.join("env"));
+    }
+}
+
+/// Hosts first, for they need the others to leave in order; a second Ctrl-C does not wait for them.
+async fn leave(stack: &mut Stack, hosts: &mut [Host]) {
+    for host in hosts.iter() {
+        host.process.signal(Signal::TERM);
+    }
+    for host in hosts {
+        host.process.wait(LEAVE_WITHIN).await;
+    }
+    stack.api.process.stop(Duration::from_secs(5)).await;
+}
+
+/// Ctrl-C, `make stop`, a closed terminal.
+struct Stop([tokio::signal::unix::Signal; 3]);
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        let [int, term, hup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        Ok(Self([int?, term?, hup?]))
+    }
+
+    async fn asked(&mut self) {
+        let [int, term, hup] = &mut self.0;
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    }
 }
 
 /// Everything up, and everything said.
@@ -114,7 +148,8 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
     note(here, "redis", stack.redis.process().pid())?;
     note(here, "postgres", stack.postgres.process().pid())?;
     for host in &all {
-        note(here, host.process.name(), host.process.pid())?;
+        note(here, host.process.name(), host.proper())?;
+        note(here, &format!("{}-guard", host.process.name()), host.process.pid())?;
     }
     let (api, sim) = (stack.api.url(), &stack.sim);
     let env = format!(
@@ -134,6 +169,7 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
     #[expect(clippy::print_stdout, reason = "the banner is what the command is for")]
     {
         println!("{}", banner(&api, &sim.url, email, &password));
+        let _ = io::Write::flush(&mut io::stdout());
     }
     Ok((stack, all))
 }
@@ -147,13 +183,18 @@ fn banner(api: &str, simulator: &str, email: &str, password: &str) -> String {
     )
 }
 
-/// The name of whatever ends by itself.
-async fn first_end(stack: &mut Stack, hosts: &mut [Host]) -> String {
+/// Says when something ends that nobody asked to end. The rest goes on: to lose a part is something to try here.
+async fn watch(stack: &mut Stack, hosts: &mut [Host]) {
+    let mut said = std::collections::HashSet::new();
     loop {
         let mut all = vec![&mut stack.api.process, &mut stack.sim.process, stack.redis.process(), stack.postgres.process()];
         all.extend(hosts.iter_mut().map(|h| &mut h.process));
-        if let Some(ended) = all.into_iter().find_map(|p| p.ended().map(|_| p.name().to_owned())) {
-            return ended;
+        for process in all {
+            if let Some(status) = process.ended()
+                && said.insert(process.name().to_owned())
+            {
+                eprintln!("{0} has ended ({status}): see .run/logs/{0}.log", process.name());
+            }
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -189,11 +230,8 @@ async fn with_postgres(command: &[String]) -> Result<ExitCode, Error> {
     let user = User::find()?;
     let folder = Folder::new(user)?;
     let postgres = Postgres::start(user, &folder, folder.path()).await?;
-    let pool = store::connect(&postgres.url(), 1).await?;
-    store::MIGRATIONS.run(&pool).await?;
-    pool.close().await;
+    postgres.migrate().await?;
     let mut child = tokio::process::Command::new(&command[0]);
-    child.args(&command[1..]).env("DATABASE_URL", postgres.url()).as_std_mut().process_group(0);
-    let status = child.status().await?;
+    let status = child.args(&command[1..]).env("DATABASE_URL", postgres.url()).status().await?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

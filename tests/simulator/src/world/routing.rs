@@ -14,6 +14,18 @@ struct Letter<'a> {
     whole: &'a Value,
 }
 
+/// A message that the server took.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The server's time, seconds since 1970.
+    pub at: u64,
+    sender: String,
+    chat: String,
+    id: String,
+    /// Phones that have it: the participant in a group.
+    delivered: Vec<Option<String>>,
+}
+
 impl Letter<'_> {
     fn shown(&self, from: &str, from_me: bool, ack: u8) -> Shown {
         Shown {
@@ -77,7 +89,7 @@ impl State {
     }
 
     /// Queues a frame for the devices of an account, but for one, and sends it to those that are there.
-    fn to_devices(&mut self, phone: &str, frame: &Value, but: Option<&str>) {
+    fn fan_out(&mut self, phone: &str, frame: &Value, but: Option<&str>) {
         let twice = frame["ev"] == "msg" && self.faults.take(Kind::Redeliver, phone).is_some();
         let Some(account) = self.accounts.get_mut(phone) else { return };
         let devices: Vec<String> = account.devices.iter().map(|d| d.id.clone()).filter(|d| Some(d.as_str()) != but).collect();
@@ -100,8 +112,8 @@ impl State {
         }
     }
 
-    /// A message from an account: by one of its pages (`device`) or its phone. Answers the time the server gives it.
-    pub fn send(&mut self, phone: &str, device: Option<&str>, message: &Value) -> Result<u64, Refusal> {
+    /// A message from an account: by one of its pages (`device`) or its phone. The receipts are the caller's to give, by [`State::confirm`].
+    pub fn send(&mut self, phone: &str, device: Option<&str>, message: &Value) -> Result<Sent, Refusal> {
         let id = message["id"].as_str().filter(|id| !id.is_empty()).ok_or(Refusal::NotFound("id"))?.to_owned();
         let chat = message["chat"].as_str().ok_or(Refusal::NotFound("chat"))?.to_owned();
         let (from, name, lid) = {
@@ -115,14 +127,15 @@ impl State {
         // Our own phone and other devices.
         let own_chat = self.canonical(&chat);
         self.account(phone)?.show(&own_chat, letter.shown(&from, true, 1));
-        let copy = letter.frame(&chat, &from, &name, true, chat.ends_with("@g.us").then_some(lid.as_str()));
-        self.to_devices(phone, &copy, device);
+        let group = chat.ends_with("@g.us");
+        let copy = letter.frame(&chat, &from, &name, true, group.then_some(lid.as_str()));
+        self.fan_out(phone, &copy, device);
         // The recipients.
         let recipients = match self.groups.get(&chat) {
             Some(group) => group.members.iter().filter(|m| *m != phone).cloned().collect(),
             None => vec![self.account(&chat).map(|a| a.phone.clone()).unwrap_or_default()],
         };
-        let group = chat.ends_with("@g.us");
+        let mut sent = Sent { at, sender: phone.to_owned(), chat: chat.clone(), id: id.clone(), delivered: Vec::new() };
         for to in recipients.iter().filter(|to| !to.is_empty()) {
             let theirs = if group { chat.clone() } else { from.clone() };
             let fresh = self.account(to)?.show(&theirs, letter.shown(&from, false, 2));
@@ -131,14 +144,21 @@ impl State {
                 continue;
             }
             let frame = letter.frame(&theirs, &from, &name, false, group.then_some(lid.as_str()));
-            self.to_devices(to, &frame, None);
+            self.fan_out(to, &frame, None);
             if self.account(to)?.online {
-                self.receipt(phone, &chat, &id, 2, group.then_some(to.as_str()));
+                sent.delivered.push(group.then(|| to.clone()));
             } else {
                 self.account(to)?.undelivered.push((phone.to_owned(), chat.clone(), id.clone()));
             }
         }
-        Ok(at)
+        Ok(sent)
+    }
+
+    /// Two ticks for a message that reached phones.
+    pub fn confirm(&mut self, sent: &Sent) {
+        for participant in &sent.delivered {
+            self.receipt(&sent.sender, &sent.chat, &sent.id, 2, participant.as_deref());
+        }
     }
 
     /// A chat by one name: an account's LID chat is its phone chat.
@@ -154,14 +174,11 @@ impl State {
         {
             shown.ack = shown.ack.max(ack);
         }
-        if self.faults.take(Kind::AckDrop, sender).is_some() {
-            return;
-        }
         let times = if self.faults.take(Kind::AckDuplicate, sender).is_some() { 2 } else { 1 };
         let participant = participant.map(|p| format!("{p}@c.us"));
         for _ in 0..times {
             let frame = json!({"ev": "ack", "id": id, "chat": chat, "ack": ack, "t": now(), "participant": participant});
-            self.to_devices(sender, &frame, None);
+            self.fan_out(sender, &frame, None);
         }
     }
 

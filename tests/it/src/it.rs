@@ -1,0 +1,15 @@
+//! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
+
+mod browser_death;
+mod browser_faults;
+mod browser_messages;
+mod tenants_apart;
+
+use std::time::Duration;
+
+/// Long enough for a browser to start on a busy machine.
+const SOON: Duration = Duration::from_secs(40);
+
+/// The phones of these stories.
+const OURS: &str = "5511999990000";
+const PEER: &str = "5511888880000";
