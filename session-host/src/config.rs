@@ -118,7 +118,16 @@ mod tests {
     use super::*;
 
     fn config(env: &str, args: &str) -> Config {
-        Config::parse_from(["zaguan-host", "--database-url", "x", "--redis-url", "x", "--zaguan-env", env, &format!("--chromium-args={args}")])
+        Config::parse_from([
+            "zaguan-host",
+            "--database-url",
+            "x",
+            "--redis-url",
+            "x",
+            "--zaguan-env",
+            env,
+            &format!("--chromium-args={args}"),
+        ])
     }
 
     #[test]

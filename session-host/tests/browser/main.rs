@@ -5,6 +5,7 @@ mod devtools;
 mod faults;
 mod guarded;
 mod kit;
+mod linking;
 mod messages;
 
 use harness::{Folder, User};

@@ -21,7 +21,6 @@ pub use wait::{until, until_true};
 /// What can go wrong around a test: it is printed and ends the test.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-
 /// A random word of hex digits.
 pub fn random_word(bytes: usize) -> String {
     random_bytes(bytes).iter().map(|b| format!("{b:02x}")).collect()

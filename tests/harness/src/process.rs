@@ -160,9 +160,7 @@ fn all() -> impl Iterator<Item = u32> {
 
 /// The children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
-    all()
-        .filter(|child| stat(*child).is_some_and(|f| f.get(1).is_some_and(|parent| *parent == pid.to_string())))
-        .collect()
+    all().filter(|child| stat(*child).is_some_and(|f| f.get(1).is_some_and(|parent| *parent == pid.to_string()))).collect()
 }
 
 /// Processes whose command line has `part`.
