@@ -22,7 +22,7 @@ pub struct Incoming {
     pub sender: String,
     /// The id part of WhatsApp's key.
     pub wa_id: String,
-    /// WhatsApp's type (`chat` is text).
+    /// WhatsApp's type, but `text` for what it calls `chat`.
     pub kind: String,
     /// The text.
     pub body: Option<String>,
@@ -166,7 +166,7 @@ fn matches_row(m: &Incoming, wa_id: &str, from_me: bool, chat: Uuid, sender: &st
 fn message_data(m: &Incoming, id: MessageId) -> Value {
     let status = if m.from_me { MessageStatus::from_ack(m.ack.max(1)) } else { MessageStatus::Received };
     let mut data = json!({"message": {
-        "id": id, "fromMe": m.from_me, "type": if m.kind == "chat" { "text" } else { m.kind.as_str() }, "text": m.body, "status": status,
+        "id": id, "fromMe": m.from_me, "type": m.kind, "text": m.body, "status": status,
         "ack": m.ack, "source": "phone", "waId": m.wa_id, "sender": (!m.sender.is_empty()).then_some(&m.sender), "senderName": m.sender_name,
         "replyTo": m.reply_to, "timestamp": m.at,
     }});

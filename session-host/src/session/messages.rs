@@ -48,7 +48,8 @@ pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) 
         from_me: message.from_me,
         sender: sender(message),
         wa_id: message.id_part.clone(),
-        kind: message.kind.clone(),
+        // WhatsApp calls a text `chat`; callers never see that name.
+        kind: if message.kind == "chat" { "text".to_owned() } else { message.kind.clone() },
         body: message.body.clone(),
         ack: i16::try_from(message.ack).unwrap_or(0),
         at: message.t,

@@ -44,6 +44,7 @@ async fn a_newcomer_links_a_phone_sends_follows_the_job_and_reads_the_reply() {
         .await;
     assert_eq!(event["data"]["message"]["text"], "tudo bem?");
     assert_eq!(event["data"]["message"]["fromMe"], false);
+    assert_eq!(event["data"]["message"]["type"], "text");
     assert_eq!(event["chat"], job["chat"], "the reply is in the chat that was written to");
 
     stack.sim.read(PEER, OURS).await;

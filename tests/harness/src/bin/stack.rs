@@ -176,7 +176,7 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
 
 fn banner(api: &str, simulator: &str, email: &str, password: &str) -> String {
     format!(
-        "\nZaguan runs. Ctrl-C (or `make stop`) ends it. Addresses and credentials are in .run/env, logs in .run/logs.\n\n  \
+        "\nZaguan is up. Ctrl-C (or `make stop`) ends it. Addresses and credentials are in .run/env, logs in .run/logs.\n\n  \
          API        {api}   (/openapi.json)\n  simulator  {simulator}/control\n  ADMIN      {email} / {password}\n\nTry:\n\n\
          curl -s {api}/api/auth/login -H 'content-type: application/json' -d '{{\"email\":\"{email}\",\"password\":\"{password}\"}}'\n\n\
          The README goes on from here: link a simulated phone, send, read the log.\n"

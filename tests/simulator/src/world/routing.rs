@@ -200,8 +200,9 @@ impl State {
         };
         let count = unread.len();
         for (from, id) in unread {
-            let theirs = if chat.ends_with("@g.us") { chat.clone() } else { me.clone() };
-            self.receipt(&digits(&from), &theirs, &id, 3, None);
+            let group = chat.ends_with("@g.us");
+            let theirs = if group { chat.clone() } else { me.clone() };
+            self.receipt(&digits(&from), &theirs, &id, 3, group.then(|| digits(&me)).as_deref());
         }
         Ok(count)
     }
@@ -210,9 +211,11 @@ impl State {
     pub fn set_online(&mut self, phone: &str, online: bool) -> Result<(), Refusal> {
         let account = self.account(phone)?;
         account.online = online;
+        let me = account.phone.clone();
         let due = if online { std::mem::take(&mut account.undelivered) } else { Vec::new() };
         for (sender, chat, id) in due {
-            self.receipt(&sender, &chat, &id, 2, None);
+            let group = chat.ends_with("@g.us");
+            self.receipt(&sender, &chat, &id, 2, group.then_some(me.as_str()));
         }
         Ok(())
     }
