@@ -97,6 +97,10 @@ async fn load(shared: &Shared) -> Option<Owned> {
     }
 }
 
+async fn closed(heard: &mut mpsc::Receiver<PageEvent>) {
+    while !matches!(heard.recv().await, None | Some(PageEvent::Closed { .. })) {}
+}
+
 async fn release(shared: &Shared) {
     if let Err(error) = shared.services.hub.release(shared.session()).await {
         tracing::warn!(session = %shared.session(), %error, "not released: the lease will run out");
@@ -155,7 +159,12 @@ impl Actor {
         self.set_working(false);
         match &after {
             After::End(Ending::Fence) => {
+                // Told to end, and killed (by the drop of its last handle) only when the lease is about to be somebody else's: a browser
+                // that is killed while it writes can lose its database.
                 browser.terminate();
+                let timings = &shared.services.timings;
+                let grace = timings.fence_margin().saturating_sub(timings.kill_margin());
+                let _ = tokio::time::timeout(grace, closed(&mut heard)).await;
             }
             After::End(Ending::Drain) => {
                 self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over

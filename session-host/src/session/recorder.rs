@@ -110,6 +110,8 @@ async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
     let mut mark = u64::try_from(owned.profile_row_id).unwrap_or(0);
+    // From the first row on that the page cannot produce yet, the stored mark stays: it is read again at the next connect.
+    let mut complete = true;
     loop {
         let Some(browser) = shared.browser() else { return Ok(()) };
         let call = MessagesAbove { row_id: mark, limit: ROWS_A_CALL };
@@ -121,7 +123,6 @@ async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
                 return Ok(());
             }
         };
-        // A row that the page cannot produce yet keeps the mark below it: it is read again at the next connect.
         let held_back = rows.rows.iter().find(|row| row.message.is_none()).map(|row| row.row_id.saturating_sub(1));
         let messages: Vec<PageMessage> = rows
             .rows
@@ -132,8 +133,9 @@ async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
                 Some(message)
             })
             .collect();
-        let up_to = held_back.unwrap_or(rows.up_to);
-        write_messages(shared, &messages, true, i64::try_from(up_to).ok()).await?;
+        let up_to = complete.then(|| held_back.unwrap_or(rows.up_to));
+        complete &= held_back.is_none();
+        write_messages(shared, &messages, true, up_to.and_then(|row| i64::try_from(row).ok())).await?;
         if !rows.more || rows.up_to <= mark {
             return Ok(());
         }
