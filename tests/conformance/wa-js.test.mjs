@@ -79,8 +79,9 @@ async function byKey(key) {
 
 /** In the page: what of the driver's needs the page itself lacks. */
 function lacking(needs) {
-  const has = (module, path) => path.split('.').reduce((at, name) => (at === null || at === undefined ? undefined : at[name]), window.require(module));
-  return Object.entries(needs).flatMap(([module, paths]) => paths.filter((path) => has(module, path) === undefined).map((path) => `${module}.${path}`));
+  const paths = Object.entries(needs).flatMap(([module, members]) => members.map((member) => `${module}.${member}`));
+  const read = ([module, ...names]) => names.reduce((at, name) => at?.[name], window.require(module));
+  return paths.filter((path) => read(path.split('.')) === undefined);
 }
 const NEEDS = {
   WAWebSocketModel: ['Socket.state', 'Socket.on', 'Socket.logout'],
@@ -143,8 +144,11 @@ function suite(name, address, area) {
     });
 
     test('a scanned code leads to MAIN, and both forms of our id are known', async () => {
-      const text = async () => `${(await WPP.conn.getAuthCode()).fullCode},${window.require('WAWebCompanionRegClientUtils').DEVICE_PLATFORM}`;
-      await simulator.scan(me, await page.run(text));
+      const drawn = async () => {
+        const { fullCode } = await WPP.conn.getAuthCode();
+        return `${fullCode},${window.require('WAWebCompanionRegClientUtils').DEVICE_PLATFORM}`;
+      };
+      await simulator.scan(me, await page.run(drawn));
       await page.mode('MAIN');
       assert.equal(await page.run(() => WPP.conn.isRegistered()), true);
       const ids = await page.run(() => [String(WPP.conn.getMyUserId()), String(WPP.conn.getMyUserLid())]);

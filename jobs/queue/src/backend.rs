@@ -1,6 +1,8 @@
-//! The lanes as an apalis backend: one worker a host, for all its sessions.
+//! The lanes as an apalis backend: a worker runs the handler for each entry, and what the handler answers is settled by a guard.
 
 use std::{
+    fmt,
+    panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -11,75 +13,73 @@ use apalis_core::{
     task::Task,
 };
 use contract::{JobId, Lane, SessionId};
+use futures::{FutureExt, future::BoxFuture};
 use store::lane_jobs::LaneJob;
 use tokio::sync::mpsc;
-use tower::layer::util::Identity;
 
-use crate::Hub;
+use crate::{Hub, lease::Owned};
 
-/// What an attempt answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
-    /// The job has ended: its entry goes.
-    Ack,
-    /// It has not: the entry stays, and is looked at again.
-    Again,
-}
-
-/// A job to run. Dropping it without a word (a panic, a cancelled task) ends the attempt like an error.
+/// A job of a lane, on its way to the handler. A command that does not decode is handed over as well: the handler records that.
 pub struct Entry {
     /// For which session.
     pub session: SessionId,
-    /// What.
+    /// What to do.
     pub job: Arc<LaneJob>,
-    ticket: Ticket,
+    owed: Option<Owed>,
 }
 
-struct Ticket {
+impl Entry {
+    pub(crate) fn new(job: LaneJob, owed: Owed) -> Self {
+        Self { session: job.session, job: Arc::new(job), owed: Some(owed) }
+    }
+}
+
+/// What the handler says of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// The job has ended: its entry goes, the next is taken.
+    Ack,
+    /// It has not: the entry stays and is looked at again shortly, if its lane is still open then.
+    Again,
+}
+
+/// The end of an attempt, owed to its lane. Given whatever happens to the handler: an answer, a panic, a timeout, the worker's end.
+pub(crate) struct Owed {
     hub: Arc<Hub>,
+    owned: Arc<Owned>,
     lane: Lane,
-    session: SessionId,
     job: JobId,
     done: Done,
 }
 
-impl Ticket {
-    fn end(mut self, done: Done) {
-        self.done = done;
+impl Owed {
+    pub(crate) fn new(hub: Arc<Hub>, owned: Arc<Owned>, lane: Lane, job: JobId) -> Self {
+        Self { hub, owned, lane, job, done: Done::Again }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Owed {
     fn drop(&mut self) {
-        self.hub.finished(self.session, self.lane, self.job, self.done);
+        self.hub.settle(self.owned.clone(), self.lane, self.job, self.done);
     }
 }
 
-impl Entry {
-    pub(crate) fn new(hub: Arc<Hub>, job: LaneJob) -> Self {
-        let ticket = Ticket { hub, lane: job.lane, session: job.session, job: job.id, done: Done::Again };
-        Self { session: job.session, job: Arc::new(job), ticket }
-    }
+/// The lanes of one hub.
+pub struct LaneBackend {
+    pub(crate) rx: mpsc::UnboundedReceiver<Task<Entry>>,
 }
-
-/// The stream of jobs that the hub has taken.
-pub struct LaneBackend(pub(crate) mpsc::UnboundedReceiver<Task<Entry>>);
-
-/// The hub is gone: the worker ends.
-#[derive(Debug, thiserror::Error)]
-#[error("the hub has ended")]
-pub struct HubEnded;
 
 impl Backend for LaneBackend {
     type Task = Task<Entry>;
-    type Error = HubEnded;
-    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), HubEnded>> {
+    type Error = std::convert::Infallible;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
-    fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<Entry>, HubEnded>>> {
-        self.0.poll_recv(cx).map(|task| task.map(Ok))
+    fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<Entry>, Self::Error>>> {
+        self.rx.poll_recv(cx).map(|task| task.map(Ok))
     }
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), HubEnded>> {
+    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 }
@@ -89,42 +89,99 @@ impl BackendConfig for LaneBackend {
     type Id = String;
     type Kind = Ephemeral;
     type Config = ();
-    type Layer = Identity;
+    type Layer = SettleLayer;
+
     fn config(&self) -> &() {
         &()
     }
-    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
-        Identity::new()
+    fn middleware(&mut self, _: &mut WorkerContext) -> SettleLayer {
+        SettleLayer
     }
 }
 
-/// Runs the worker until the hub ends. The lanes bound what runs at once, so the worker has no limit of its own.
-pub(crate) async fn work<H, F>(backend: LaneBackend, name: String, handler: H)
+/// Settles each attempt by what the service below answers.
+#[derive(Debug, Clone, Copy)]
+pub struct SettleLayer;
+
+impl<S> tower::Layer<S> for SettleLayer {
+    type Service = Settle<S>;
+    fn layer(&self, inner: S) -> Settle<S> {
+        Settle(inner)
+    }
+}
+
+/// The service of [`SettleLayer`].
+#[derive(Debug, Clone)]
+pub struct Settle<S>(S);
+
+impl<S> tower::Service<Task<Entry>> for Settle<S>
 where
-    H: Fn(SessionId, Arc<LaneJob>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Done> + Send + 'static,
+    S: tower::Service<Task<Entry>, Response = Done>,
+    S::Future: Send + 'static,
+    S::Error: fmt::Debug,
 {
-    let handle = move |entry: Entry| {
-        let handler = handler.clone();
-        let Entry { session, job, ticket } = entry;
+    type Response = Done;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Done, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+    fn call(&mut self, mut task: Task<Entry>) -> Self::Future {
+        let owed = task.args.owed.take();
+        let attempt = self.0.call(task);
         async move {
-            ticket.end(catch(handler(session, job)).await);
-            Ok::<(), std::convert::Infallible>(())
+            let answer = attempt.await;
+            if let (Some(mut owed), Ok(done)) = (owed, &answer) {
+                owed.done = *done;
+            }
+            answer
         }
-    };
-    if let Err(error) = WorkerBuilder::new(name).backend(backend).build(handle).run().await {
-        tracing::error!(%error, "the worker ended");
+        .boxed()
     }
 }
 
-/// A panic ends this attempt and not the worker.
-async fn catch(attempt: impl Future<Output = Done> + Send + 'static) -> Done {
-    use futures::FutureExt;
-    match std::panic::AssertUnwindSafe(attempt).catch_unwind().await {
-        Ok(done) => done,
-        Err(_) => {
-            tracing::error!("a job's handler panicked");
-            Done::Again
+/// The handler as a service that outlives its panics: the worker and the other sessions must.
+struct Handler<F>(Arc<F>);
+
+impl<F, R> tower::Service<Task<Entry>> for Handler<F>
+where
+    F: Fn(SessionId, Arc<LaneJob>) -> R + Send + Sync + 'static,
+    R: Future<Output = Done> + Send + 'static,
+{
+    type Response = Done;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Done, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+    fn call(&mut self, task: Task<Entry>) -> Self::Future {
+        let (handler, (entry, _)) = (self.0.clone(), task.take());
+        let (session, job) = (entry.session, entry.job.id);
+        let attempt = AssertUnwindSafe(async move { handler(entry.session, entry.job).await }).catch_unwind();
+        async move {
+            Ok(attempt.await.unwrap_or_else(|_| {
+                metrics::counter!("zaguan_handler_panics").increment(1);
+                tracing::error!(%session, %job, "the handler panicked");
+                Done::Again
+            }))
+        }
+        .boxed()
+    }
+}
+
+impl Hub {
+    /// Runs the worker: calls `handler` for each entry, for all sessions beside one another, in order within a lane. Never ends by itself;
+    /// dropping it puts back what runs.
+    pub async fn worker<F, R>(&self, backend: LaneBackend, name: String, handler: F)
+    where
+        F: Fn(SessionId, Arc<LaneJob>) -> R + Send + Sync + 'static,
+        R: Future<Output = Done> + Send + 'static,
+    {
+        let worker = WorkerBuilder::new(name).backend(backend).build(Handler(Arc::new(handler)));
+        if let Err(error) = worker.run().await {
+            tracing::error!(%error, "the worker ended");
         }
     }
 }

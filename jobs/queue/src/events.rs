@@ -1,81 +1,323 @@
-//! Publishing: a tenant's events into its stream, in order, each once. The stream's ids are `seq`; no other code writes it.
+//! Following a tenant's log. One reader a tenant feeds all that follow it in a process.
+//!
+//! Streams and channels are hints that may be trimmed, deleted or missed. A reader accepts only the event after its last; anything else it
+//! reads from Postgres, and it compares with the tenant's counter at every keep-alive. A follower does the same with what its reader says.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use contract::{Event, TenantId};
-use store::PgPool;
+use redis::streams::StreamRangeReply;
+use store::{PgPool, StoreError};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::task::TaskTracker;
 
-use crate::{QueueError, Redis, keys, scripts};
+use crate::{
+    channels::{Channels, Ears, Heard},
+    keys,
+    redis::Redis,
+};
 
-/// Entries that a tenant's stream keeps (about): older ones are read from Postgres.
-const KEPT: i64 = 2_000;
-/// Entries that a shard's firehose keeps (about).
-const FIREHOSE_KEPT: i64 = 100_000;
-const CHUNK: usize = 200;
+pub use crate::publish::publish;
 
-pub use crate::readers::{Follow, Readers};
+/// How often a reader that hears the channel compares with the counter all the same.
+const COMPARE_EVERY: Duration = Duration::from_secs(15);
+/// How often one that does not hear it looks into Postgres.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Events of one read.
+const PAGE: i64 = 500;
+/// Events that a slow follower may leave waiting in memory; what it misses beyond that it reads from Postgres.
+const WAITING: usize = 256;
 
-/// Appends events to the tenant's stream and wakes its readers. Where the stream lacks what comes before them, that is appended from
-/// Postgres first; a stream too far behind begins anew.
-///
-/// # Errors
-/// [`QueueError`]; what was not published is appended by the next publisher or the reconciler.
-pub async fn publish(pool: &PgPool, redis: &Redis, tenant: TenantId, events: &[Event]) -> Result<(), QueueError> {
-    let Some(last) = events.last().map(|e| e.seq) else { return Ok(()) };
-    let mut tail = append(redis, tenant, events).await?;
-    while tail < last {
-        let from = if last - tail > KEPT { restart(pool, redis, tenant, tail, last - KEPT).await? } else { tail };
-        let missing = store::counters::after(pool, tenant, from, CHUNK as i64).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let now = append(redis, tenant, &missing).await?;
-        if now <= from {
-            // Postgres has a hole there (its retention passed): begin after it.
-            restart(pool, redis, tenant, now, missing.first().map_or(from, |e| e.seq - 1)).await?;
-        }
-        tail = now;
+/// The readers of a process. Clones share them. A reader ends with its last follower, and the connection with the last reader.
+#[derive(Clone)]
+pub struct Readers(Arc<Inner>);
+
+struct Inner {
+    redis: Redis,
+    pool: PgPool,
+    tasks: TaskTracker,
+    rooms: Mutex<Rooms>,
+}
+
+#[derive(Default)]
+struct Rooms {
+    by_tenant: HashMap<TenantId, Arc<Room>>,
+    channels: Option<Channels>,
+}
+
+/// What a reader and its followers share.
+struct Room {
+    events: broadcast::Sender<Arc<Event>>,
+    /// All up to here has been sent; raised before the event is.
+    last: AtomicI64,
+    /// The stream's tail, as last heard.
+    tail: AtomicI64,
+    /// Whether the channel is heard.
+    listening: AtomicBool,
+    /// Messages may have been missed.
+    compare: AtomicBool,
+    news: Notify,
+}
+
+impl Readers {
+    /// No readers yet. `tasks` runs those to come.
+    pub fn new(redis: Redis, pool: PgPool, tasks: TaskTracker) -> Self {
+        Self(Arc::new(Inner { redis, pool, tasks, rooms: Mutex::default() }))
     }
-    Ok(())
-}
 
-/// Appends what follows the stream's tail; answers the tail.
-async fn append(redis: &Redis, tenant: TenantId, events: &[Event]) -> Result<i64, QueueError> {
-    let mut tail = 0;
-    for chunk in events.chunks(CHUNK) {
-        let mut call = scripts::PUBLISH.key(keys::events(tenant));
-        call.key(keys::firehose(tenant)).arg(KEPT).arg(keys::new_events(tenant)).arg(FIREHOSE_KEPT);
-        for event in chunk {
-            call.arg(event.seq).arg(event.id.to_string()).arg(serde_json::to_string(event).unwrap_or_default());
-        }
-        tail = call.invoke_async(&mut redis.commands()).await?;
+    /// Follows the log from now on: every event that commits after this call returns is seen, once and in order.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn follow(&self, tenant: TenantId) -> Result<Follow, StoreError> {
+        let head = store::counters::head(&self.0.pool, tenant).await?;
+        Ok(self.join(tenant, head, head))
     }
-    Ok(tail)
+
+    /// Follows the log from behind `cursor`, which must not be below what is kept.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn follow_from(&self, tenant: TenantId, cursor: i64) -> Result<Follow, StoreError> {
+        let head = store::counters::head(&self.0.pool, tenant).await?;
+        Ok(self.join(tenant, cursor, head))
+    }
+
+    fn join(&self, tenant: TenantId, last: i64, head: i64) -> Follow {
+        let mut rooms = self.0.rooms();
+        if rooms.channels.is_none() {
+            // Where it cannot be opened, readers poll.
+            if let Ok((channels, ears)) = Channels::open(&self.0.redis, &self.0.tasks) {
+                self.0.tasks.spawn(hear(self.0.clone(), ears));
+                rooms.channels = Some(channels);
+            }
+        }
+        let (room, events) = match rooms.by_tenant.get(&tenant) {
+            Some(room) => (room.clone(), room.events.subscribe()),
+            None => {
+                let (sender, events) = broadcast::channel(WAITING);
+                let room = Arc::new(Room::new(sender, head));
+                rooms.by_tenant.insert(tenant, room.clone());
+                if let Some(channels) = &rooms.channels {
+                    channels.listen(keys::new_events(tenant));
+                }
+                self.0.tasks.spawn(Reader { inner: self.0.clone(), tenant, room: room.clone() }.run());
+                (room, events)
+            }
+        };
+        // Read after subscribing: what was sent before is not above it.
+        let known = head.max(room.last.load(Ordering::Acquire));
+        Follow { readers: self.clone(), tenant, room, events, last, known, ready: VecDeque::new() }
+    }
 }
 
-/// Begins the stream anew with the first event after `after`, where its tail is still the one that was seen. Answers the tail.
-async fn restart(pool: &PgPool, redis: &Redis, tenant: TenantId, seen: i64, after: i64) -> Result<i64, QueueError> {
-    let Some(first) = store::counters::after(pool, tenant, after, 1).await?.pop() else { return Ok(seen) };
-    let body = serde_json::to_string(&first).unwrap_or_default();
-    let mut call = scripts::RESTART.key(keys::events(tenant));
-    call.arg(seen).arg(first.seq).arg(first.id.to_string()).arg(body);
-    Ok(call.invoke_async(&mut redis.commands()).await?)
+impl Inner {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a room that nobody follows. Under the lock: a follower that comes later finds none and makes another.
+    fn close(&self, tenant: TenantId, room: &Room) -> bool {
+        let mut rooms = self.rooms();
+        if room.events.receiver_count() > 0 {
+            return false;
+        }
+        rooms.by_tenant.remove(&tenant);
+        if let Some(channels) = &rooms.channels {
+            channels.ignore(keys::new_events(tenant));
+        }
+        if rooms.by_tenant.is_empty() {
+            rooms.channels = None;
+        }
+        true
+    }
 }
 
-/// Appends what Postgres has beyond the stream's tail, up to `head`.
-pub(crate) async fn backfill(pool: &PgPool, redis: &Redis, tenant: TenantId, head: i64) -> Result<(), QueueError> {
-    let last = store::counters::after(pool, tenant, head - 1, 1).await?;
-    publish(pool, redis, tenant, &last).await
+/// Tells the readers what the channels say. Ends with the channels.
+async fn hear(inner: Arc<Inner>, mut ears: Ears) {
+    while let Some(heard) = ears.next().await {
+        let rooms = inner.rooms();
+        let room = |channel: &str| keys::last_part(channel).and_then(|tenant: TenantId| rooms.by_tenant.get(&tenant));
+        match heard {
+            Heard::Message { channel, text } => {
+                if let Some(room) = room(&channel) {
+                    room.tail.fetch_max(text.parse().unwrap_or(0), Ordering::AcqRel);
+                    room.news.notify_one();
+                }
+            }
+            Heard::Listening(channel) => {
+                if let Some(room) = room(&channel) {
+                    room.hears(true);
+                }
+            }
+            Heard::Lost => rooms.by_tenant.values().for_each(|room| room.hears(false)),
+        }
+    }
 }
 
-/// Events in the stream after `after`, in order; those that do not parse end the list.
-pub(crate) async fn read(redis: &Redis, tenant: TenantId, after: i64, limit: usize) -> Result<Vec<Event>, QueueError> {
-    let rows: ::redis::streams::StreamRangeReply = ::redis::cmd("XRANGE")
-        .arg(keys::events(tenant))
-        .arg(format!("({after}-0"))
-        .arg("+")
-        .arg("COUNT")
-        .arg(limit)
-        .query_async(&mut redis.commands())
-        .await?;
-    let event = |entry: &::redis::streams::StreamId| serde_json::from_str(&entry.get::<String>("event")?).ok();
-    Ok(rows.ids.iter().map_while(event).collect())
+impl Room {
+    fn new(events: broadcast::Sender<Arc<Event>>, last: i64) -> Self {
+        Self {
+            events,
+            last: AtomicI64::new(last),
+            tail: AtomicI64::new(0),
+            listening: AtomicBool::new(false),
+            compare: AtomicBool::new(false),
+            news: Notify::new(),
+        }
+    }
+    fn hears(&self, yes: bool) {
+        self.listening.store(yes, Ordering::Release);
+        self.compare.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+}
+
+/// Reads one tenant's log while somebody follows it.
+struct Reader {
+    inner: Arc<Inner>,
+    tenant: TenantId,
+    room: Arc<Room>,
+}
+
+impl Reader {
+    async fn run(self) {
+        loop {
+            let pause = if self.room.listening.load(Ordering::Acquire) { COMPARE_EVERY } else { POLL_EVERY };
+            let news = tokio::select! {
+                () = self.room.events.closed() => {
+                    if self.inner.close(self.tenant, &self.room) {
+                        return;
+                    }
+                    continue;
+                }
+                () = self.room.news.notified() => true,
+                () = tokio::time::sleep(pause) => false,
+            };
+            let compare = self.room.compare.swap(false, Ordering::AcqRel);
+            if news && !compare {
+                self.read_stream().await;
+            }
+            let behind = compare || !news || self.last() < self.room.tail.load(Ordering::Acquire);
+            if behind && let Err(error) = self.read_log().await {
+                tracing::warn!(%error, tenant = %self.tenant, "log not read");
+                tokio::time::sleep(POLL_EVERY).await;
+                self.room.compare.store(true, Ordering::Release);
+                self.room.news.notify_one();
+            }
+        }
+    }
+
+    fn last(&self) -> i64 {
+        self.room.last.load(Ordering::Acquire)
+    }
+
+    fn say(&self, event: Event) {
+        self.room.last.store(event.seq, Ordering::Release);
+        // Nobody listens: the reader is about to end.
+        let _ = self.room.events.send(Arc::new(event));
+    }
+
+    /// As far as the stream continues without a hole.
+    async fn read_stream(&self) {
+        loop {
+            let from = format!("{}-0", self.last() + 1);
+            let mut ask = redis::cmd("XRANGE");
+            ask.arg(keys::events(self.tenant)).arg(from).arg("+").arg("COUNT").arg(PAGE);
+            let Ok(page) = ask.query_async::<StreamRangeReply>(&mut self.inner.redis.shared()).await else { return };
+            if page.ids.is_empty() {
+                return;
+            }
+            for entry in page.ids {
+                let event = entry.get::<String>("e").and_then(|json| serde_json::from_str::<Event>(&json).ok());
+                match event {
+                    Some(event) if event.seq == self.last() + 1 => self.say(event),
+                    // A hole, or an event that only newer services know: Postgres decides.
+                    Some(_) | None => return,
+                }
+            }
+        }
+    }
+
+    async fn read_log(&self) -> Result<(), StoreError> {
+        let pool = &self.inner.pool;
+        let head = store::counters::head(pool, self.tenant).await?;
+        while self.last() < head {
+            let last = self.last();
+            let page = store::counters::after(pool, self.tenant, last, PAGE).await?;
+            if page.is_empty() {
+                // At least a page of numbers that say nothing here: of unknown types, or dropped.
+                self.room.last.store(head.min(last + PAGE), Ordering::Release);
+            }
+            page.into_iter().for_each(|event| self.say(event));
+        }
+        Ok(())
+    }
+}
+
+/// A follower of a tenant's log.
+pub struct Follow {
+    readers: Readers,
+    tenant: TenantId,
+    room: Arc<Room>,
+    events: broadcast::Receiver<Arc<Event>>,
+    /// What has been given out.
+    last: i64,
+    /// What is known to exist.
+    known: i64,
+    ready: VecDeque<Arc<Event>>,
+}
+
+impl Follow {
+    /// The next event. May be dropped and called again: nothing is lost.
+    pub async fn next(&mut self) -> Arc<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.last = event.seq;
+                return event;
+            }
+            if self.known > self.last {
+                self.fetch().await;
+                continue;
+            }
+            match self.events.recv().await {
+                Ok(event) if event.seq == self.last + 1 => {
+                    self.last = event.seq;
+                    self.known = self.known.max(event.seq);
+                    return event;
+                }
+                Ok(event) => self.known = self.known.max(event.seq),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.known = self.known.max(self.room.last.load(Ordering::Acquire)),
+                Err(broadcast::error::RecvError::Closed) => *self = self.readers.join(self.tenant, self.last, self.known),
+            }
+        }
+    }
+
+    /// Up to where the follower has judged: the last event given out.
+    pub const fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// How many events are known that have not been given out.
+    pub fn behind(&self) -> i64 {
+        self.known.max(self.room.last.load(Ordering::Acquire)) - self.last
+    }
+
+    async fn fetch(&mut self) {
+        match store::counters::after(&self.readers.0.pool, self.tenant, self.last, PAGE).await {
+            Ok(page) if page.is_empty() => self.last = self.known.min(self.last + PAGE),
+            Ok(page) => self.ready.extend(page.into_iter().map(Arc::new)),
+            Err(error) => {
+                tracing::warn!(%error, tenant = %self.tenant, "log not read");
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+        }
+    }
 }

@@ -1,126 +1,126 @@
-//! Which hosts live, and the channel that says that a session is wanted.
+//! What hosts say of themselves, and how they are called.
 
 use std::time::Duration;
 
 use contract::{HostId, SessionId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
-use crate::{QueueError, Redis, bus::Heard, keys};
+use crate::{
+    channels::{Channels, Ears, Heard},
+    keys,
+    lease::millis,
+    redis::{QueueError, Redis},
+    scripts,
+};
 
-/// What a host says of itself.
+/// A record outlives a few missed heartbeats; the sorted set decides who lives.
+const RECORD_LASTS: Duration = Duration::from_secs(60);
+
+/// What a host offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HostRecord {
     /// Sessions it can run.
     pub slots: usize,
     /// Sessions it runs.
     pub used: usize,
-    /// It is leaving.
+    /// Whether it is leaving: it claims nothing.
     pub draining: bool,
 }
 
-/// A host with a fresh heartbeat.
+/// A host with a recent heartbeat.
 #[derive(Debug, Clone)]
 pub struct LiveHost {
     /// Which.
     pub id: HostId,
-    /// What it says.
+    /// What it last said.
     pub record: HostRecord,
 }
 
-/// The time by Redis' clock, in ms: hosts' own clocks may differ.
-async fn time(redis: &Redis) -> Result<i64, QueueError> {
-    let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query_async(&mut redis.commands()).await?;
-    Ok(seconds * 1000 + micros / 1000)
+/// Calls the hosts: one of them should look at this session. A call that fails is made up for by their next look by themselves.
+pub async fn wanted(redis: &Redis, session: SessionId) {
+    let called = redis::cmd("PUBLISH").arg(keys::WANTED).arg(session.to_string()).query_async::<i64>(&mut redis.shared()).await;
+    if let Err(error) = called {
+        tracing::debug!(%error, %session, "hosts not called");
+    }
 }
 
-/// Says that a host lives.
+/// Says that a host lives. Redis's clock stamps it.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord) -> Result<(), QueueError> {
-    let now = time(redis).await?;
     let record = serde_json::to_string(record).unwrap_or_default();
-    ::redis::pipe()
-        .cmd("ZADD")
-        .arg(keys::HOSTS)
-        .arg(now)
-        .arg(host.to_string())
-        .ignore()
-        .cmd("SET")
-        .arg(keys::host(host))
-        .arg(record)
-        .arg("EX")
-        .arg(600)
-        .ignore()
-        .cmd("ZREMRANGEBYSCORE")
-        .arg(keys::HOSTS)
-        .arg("-inf")
-        .arg(now - 600_000)
-        .ignore()
-        .query_async::<()>(&mut redis.commands())
-        .await?;
-    Ok(())
+    let mut connection = redis.shared();
+    let mut set = redis::cmd("SET");
+    set.arg(keys::host(host)).arg(record).arg("PX").arg(millis(RECORD_LASTS)).query_async::<()>(&mut connection).await?;
+    Ok(scripts::HEARTBEAT.key(keys::HOSTS).arg(host.to_string()).invoke_async(&mut connection).await?)
 }
 
-/// The hosts whose last heartbeat is at most `stale` old.
+/// Hosts whose heartbeat is younger than `stale`.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn live(redis: &Redis, stale: Duration) -> Result<Vec<LiveHost>, QueueError> {
-    let since = time(redis).await? - i64::try_from(stale.as_millis()).unwrap_or(i64::MAX);
-    let mut connection = redis.commands();
-    let ids: Vec<String> = ::redis::cmd("ZRANGEBYSCORE").arg(keys::HOSTS).arg(since).arg("+inf").query_async(&mut connection).await?;
-    let ids: Vec<HostId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
+    let mut hosts = Vec::new();
+    for id in by_age(redis, stale, true).await? {
+        let record: Option<String> = redis::cmd("GET").arg(keys::host(id)).query_async(&mut redis.shared()).await?;
+        hosts.extend(record.and_then(|r| serde_json::from_str(&r).ok()).map(|record| LiveHost { id, record }));
     }
-    let mut get = ::redis::cmd("MGET");
-    for id in &ids {
-        get.arg(keys::host(*id));
-    }
-    let records: Vec<Option<String>> = get.query_async(&mut connection).await?;
-    let host = |(id, record): (HostId, Option<String>)| Some(LiveHost { id, record: serde_json::from_str(&record?).ok()? });
-    Ok(ids.into_iter().zip(records).filter_map(host).collect())
+    Ok(hosts)
 }
 
-/// Says that a session's wish has changed, or that it is free. Nobody hearing it loses nothing: hosts look by themselves.
-pub async fn wanted(redis: &Redis, session: SessionId) {
-    let told = ::redis::cmd("PUBLISH").arg(keys::WANTED).arg(session.to_string()).query_async::<()>(&mut redis.commands()).await;
-    if let Err(error) = told {
-        tracing::debug!(%error, "hosts not woken: they look by themselves");
-    }
-}
-
-/// Hears [`wanted`].
-pub struct Wanted(mpsc::UnboundedReceiver<Heard>);
-
-impl Wanted {
-    /// The next time that something changed.
-    pub async fn changed(&mut self) {
-        if self.0.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-        while self.0.try_recv().is_ok() {}
-    }
-}
-
-/// Listens for changed wishes.
-pub async fn wanted_changes(redis: &Redis) -> Wanted {
-    Wanted(redis.bus.listen(keys::WANTED.to_owned()))
-}
-
-/// Whether this Redis is the one it was: its birth mark, written where it is missing. `false`: it has lost everything or is another one, so
-/// for one lease TTL nobody may claim a session whose row still names an owner.
+/// Hosts that have been silent for `stale` and are not forgotten yet.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn same_redis(redis: &Redis, known: &mut Option<String>) -> Result<bool, QueueError> {
-    let fresh = HostId::new().to_string();
-    let before: Option<String> =
-        ::redis::cmd("SET").arg(keys::BIRTH).arg(&fresh).arg("NX").arg("GET").query_async(&mut redis.commands()).await?;
-    let (now, was_there) = before.map_or((fresh, false), |mark| (mark, true));
-    let same = was_there && known.as_ref().is_none_or(|mark| *mark == now);
-    *known = Some(now);
-    Ok(same)
+pub async fn stale(redis: &Redis, stale: Duration) -> Result<Vec<HostId>, QueueError> {
+    by_age(redis, stale, false).await
+}
+
+async fn by_age(redis: &Redis, age: Duration, younger: bool) -> Result<Vec<HostId>, QueueError> {
+    let mut ask = scripts::HOSTS.key(keys::HOSTS);
+    ask.arg(millis(age)).arg(i32::from(younger));
+    let hosts: Vec<String> = ask.invoke_async(&mut redis.shared()).await?;
+    Ok(hosts.iter().filter_map(|h| h.parse().ok()).collect())
+}
+
+/// For how long this Redis has not forgotten anything. One that is new, or lost its keys, starts counting with the first who asks: for one
+/// TTL from then nobody may conclude from a missing lease that a session has no owner.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn birth(redis: &Redis) -> Result<Duration, QueueError> {
+    let age: i64 = scripts::BIRTH.key(keys::BIRTH).invoke_async(&mut redis.shared()).await?;
+    Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+}
+
+/// Calls to hosts, as one of them hears them.
+pub struct Wanted {
+    ears: Option<Ears>,
+    _channels: Option<Channels>,
+    _tasks: TaskTracker,
+}
+
+/// Listens to [`wanted`]. Where Redis cannot be listened to, nothing is heard and hosts look by themselves.
+pub async fn wanted_changes(redis: &Redis) -> Wanted {
+    let tasks = TaskTracker::new();
+    let (channels, ears) = Channels::open(redis, &tasks).ok().unzip();
+    if let Some(channels) = &channels {
+        channels.listen(keys::WANTED.to_owned());
+    }
+    Wanted { ears, _channels: channels, _tasks: tasks }
+}
+
+impl Wanted {
+    /// The next call, or calls that may have been missed. Several calls that wait are one.
+    pub async fn changed(&mut self) {
+        let Some(ears) = &mut self.ears else { return std::future::pending().await };
+        while let Heard::Lost = match ears.next().await {
+            Some(heard) => heard,
+            None => std::future::pending().await,
+        } {}
+        ears.skip_waiting();
+    }
 }

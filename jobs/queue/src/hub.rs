@@ -1,80 +1,79 @@
-//! The sessions that this host owns, and the pumps of their lanes. An idle lane costs no command: a pump runs when it is woken.
+//! A host's hub: the sessions it owns, and how work gets from their lanes to the handler.
+//!
+//! Idle lanes cost nothing: a push wakes the owner over a channel, and only then is the lane looked at. At most one looker a lane talks to
+//! Redis, so that what it reads is never older than what it removed. `Slot` tells when one has to start.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use apalis_core::task::{Task, builder::TaskBuilder};
-use contract::{HostId, JobId, Lane, OwnerId, SessionId, Timings, fault_point};
-use store::{
-    PgPool,
-    lane_jobs::{self, LaneJob},
-    leases::{Claimable, StillHeld},
+use apalis_core::task::{Task, builder::TaskBuilder, task_id::TaskId};
+use contract::{HostId, JobId, Lane, SessionId, Timings};
+use store::PgPool;
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, Semaphore, mpsc, watch},
 };
-use tokio::sync::{mpsc, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    Done, Entry, LaneBackend, Lease, QueueError, Redis, backend,
-    bus::Heard,
-    hosts, keys,
-    lane::LaneState,
-    lanes,
-    lease::{self, Renewed, boottime_ms},
+    backend::{Done, Entry, LaneBackend, Owed},
+    channels::{Channels, Ears, Heard},
+    keys, lanes,
+    lease::{self, Owned},
+    redis::{Connection, QueueError, Redis},
     scripts,
 };
 
-/// Before a kept entry is looked at again.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Pause before a lane is looked at again after something failed.
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(100);
+/// Lanes that are rebuilt at the same time after Redis came back.
+const REBUILDS_AT_ONCE: usize = 4;
 
-struct Owned {
-    lease: Lease,
-    lanes: [LaneState; 3],
-    /// Ends its listener.
-    gone: CancellationToken,
-}
-
-impl Owned {
-    fn lane(&self, lane: Lane) -> &LaneState {
-        &self.lanes[lane as usize]
-    }
-}
-
-/// What a renewal round found.
-#[derive(Debug)]
-pub struct Round {
-    /// Still ours, and whether they are wanted.
-    pub held: Vec<StillHeld>,
-    /// No longer ours, or too nearly so.
-    pub fenced: Vec<SessionId>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// One a host.
+/// The sessions of one host and their lanes.
 pub struct Hub {
-    redis: Redis,
-    pool: PgPool,
-    host: HostId,
-    timings: Timings,
-    tasks: TaskTracker,
+    pub(crate) redis: Redis,
+    pub(crate) pool: PgPool,
+    pub(crate) timings: Timings,
+    pub(crate) renewal: OnceCell<Connection>,
+    /// When the hub's runtime last ran one of its tasks.
+    pub(crate) beat: AtomicU64,
+    pub(crate) host: HostId,
+    owned: RwLock<HashMap<SessionId, Arc<Owned>>>,
+    /// Lost, and not reported by a round yet.
+    lost: Mutex<Vec<SessionId>>,
+    channels: Channels,
     out: mpsc::UnboundedSender<Task<Entry>>,
-    owned: Mutex<HashMap<SessionId, Arc<Owned>>>,
-    running: watch::Sender<usize>,
-    taking: AtomicBool,
-    birth: tokio::sync::Mutex<(Option<String>, Option<Instant>)>,
+    taking: watch::Sender<bool>,
+    /// Changes whenever a job ends.
+    ends: watch::Sender<()>,
+    rebuilds: Semaphore,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// What a look into a lane led to.
+enum Look {
+    /// An entry was handed on or removed: there may be more.
+    More,
+    /// Nothing to do until there is news.
+    Nothing,
+    /// Something failed: look again, a little later.
+    Trouble,
+    /// The session is no longer ours.
+    Fenced,
 }
 
 impl Hub {
-    /// A hub that owns nothing yet, and the backend for its worker.
+    /// A hub that owns nothing yet, and the backend of its worker. Its tasks end when the hub is dropped.
     ///
     /// # Errors
-    /// [`QueueError::Evicts`] where Redis may throw leases away; Redis being down is none.
+    /// [`QueueError::Evicts`], or where connections cannot be prepared. Redis need not be there.
     pub async fn start(
         redis: Redis,
         pool: PgPool,
@@ -84,335 +83,291 @@ impl Hub {
     ) -> Result<(Arc<Self>, LaneBackend), QueueError> {
         match redis.check().await {
             Err(error @ QueueError::Evicts(_)) => return Err(error),
-            Err(error) => tracing::warn!(%error, "starting without redis"),
+            Err(error) => tracing::warn!(%error, "starting without Redis"),
             Ok(()) => {}
         }
+        let (channels, ears) = Channels::open(&redis, &tasks)?;
         let (out, rx) = mpsc::unbounded_channel();
-        let hub = Self {
+        let hub = Arc::new(Self {
             redis,
             pool,
-            host,
             timings,
-            tasks,
+            renewal: OnceCell::new(),
+            beat: AtomicU64::new(lease::boottime_ms()),
+            host,
+            owned: RwLock::default(),
+            lost: Mutex::default(),
+            channels,
             out,
-            owned: Mutex::default(),
-            running: watch::Sender::new(0),
-            taking: AtomicBool::new(true),
-            birth: tokio::sync::Mutex::default(),
-        };
-        Ok((Arc::new(hub), LaneBackend(rx)))
-    }
-
-    fn owned(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Owned>>> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, session: SessionId) -> Option<Arc<Owned>> {
-        self.owned().get(&session).cloned()
-    }
-
-    /// Claims in Redis, takes the epoch from Postgres, then confirms the claim. `None`: somebody else has it, or may have it still.
-    ///
-    /// # Errors
-    /// [`QueueError`]: nothing is ours.
-    pub async fn claim(self: &Arc<Self>, session: &Claimable) -> Result<Option<Lease>, QueueError> {
-        if session.owned && !self.may_take_over().await? {
-            return Ok(None);
-        }
-        let (owner, key) = (OwnerId::new(), keys::lease(session.tenant, session.session));
-        let (claim, ttl, asked) = (format!("?:{owner}"), self.timings.lease_ttl(), boottime_ms());
-        if !lease::take(&self.redis, &key, &claim, ttl).await? {
-            return Ok(None);
-        }
-        let _ = fault_point!("lease.after_claim", "session" => session.session);
-        let _ = fault_point!("lease.before_bump", "session" => session.session);
-        let bumped = store::leases::bump(&self.pool, session, owner, self.host).await;
-        let held = match bumped {
-            Ok(Some(held)) => held,
-            other => {
-                lease::release(&self.redis, &key, &claim).await?;
-                return other.map(|_| None).map_err(QueueError::from);
-            }
-        };
-        let _ = fault_point!("lease.before_cas", "session" => session.session);
-        let lease = Lease::new(held, asked + self.timings.lease_ttl_ms);
-        if !lease::confirm(&self.redis, &lease, &claim, ttl).await? {
-            return Ok(None);
-        }
-        self.own(lease.clone());
-        Ok(Some(lease))
-    }
-
-    /// A Redis that lost its keys does not know who holds what: for one TTL nothing is taken from an owner that may live.
-    async fn may_take_over(&self) -> Result<bool, QueueError> {
-        let mut birth = self.birth.lock().await;
-        let (mark, since) = &mut *birth;
-        if !hosts::same_redis(&self.redis, mark).await? {
-            *since = Some(Instant::now());
-        }
-        Ok(since.is_none_or(|since| since.elapsed() >= self.timings.lease_ttl()))
-    }
-
-    fn own(self: &Arc<Self>, lease: Lease) {
-        let (tenant, session) = (lease.held().tenant(), lease.held().session());
-        let owned = Arc::new(Owned { lease, lanes: Default::default(), gone: CancellationToken::new() });
-        owned.lane(Lane::Control).set_open(true);
-        self.owned().insert(session, owned.clone());
-        let mut heard = self.redis.bus.listen(keys::wake(tenant, session));
-        let hub = self.clone();
-        self.tasks.spawn(async move {
-            loop {
-                let heard = tokio::select! {
-                    heard = heard.recv() => heard,
-                    () = owned.gone.cancelled() => None,
-                };
-                match heard {
-                    Some(Heard::Message(lane)) => match Lane::from_name(&lane) {
-                        Some(lane) => hub.wake(&owned, lane),
-                        None => Lane::ALL.into_iter().for_each(|lane| hub.wake(&owned, lane)),
-                    },
-                    Some(Heard::Subscribed) => hub.rebuild(&owned).await,
-                    None => break,
-                }
-            }
-            drop(heard);
-            hub.redis.bus.forget(&keys::wake(tenant, session));
+            taking: watch::Sender::new(true),
+            ends: watch::Sender::new(()),
+            rebuilds: Semaphore::new(REBUILDS_AT_ONCE),
+            tasks,
+            runtime: Handle::current(),
         });
+        hub.tasks.spawn(listen(Arc::downgrade(&hub), ears));
+        hub.tasks.spawn(beat(Arc::downgrade(&hub), hub.timings.renew_every() / 4));
+        hub.tasks.spawn(check_ears(Arc::downgrade(&hub), hub.timings.reconcile_every()));
+        Ok((hub, LaneBackend { rx }))
     }
 
-    /// Redis may have lost the lanes, or we a push: put them together again and look.
-    async fn rebuild(self: &Arc<Self>, owned: &Arc<Owned>) {
-        let held = owned.lease.held();
-        if let Err(error) = lanes::rebuild(&self.pool, &self.redis, held.tenant(), held.session()).await {
-            tracing::warn!(session = %held.session(), %error, "lanes not rebuilt: the reconciler will");
+    pub(crate) fn find(&self, session: SessionId) -> Option<Arc<Owned>> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Owned>> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, owned: Arc<Owned>) {
+        let channel = keys::wake(owned.held.tenant(), owned.session());
+        self.owned.write().unwrap_or_else(PoisonError::into_inner).insert(owned.session(), owned);
+        // Only now: its confirmation fills the lanes.
+        self.channels.listen(channel);
+    }
+
+    /// Forgets exactly this ownership, not a later one of the same session. `true`: it had not been forgotten before.
+    pub(crate) fn forget(&self, owned: &Arc<Owned>) -> bool {
+        let mut all = self.owned.write().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&owned.session()).is_some_and(|o| Arc::ptr_eq(o, owned));
+        if known {
+            all.remove(&owned.session());
+            self.channels.ignore(keys::wake(owned.held.tenant(), owned.session()));
         }
-        Lane::ALL.into_iter().for_each(|lane| self.wake(owned, lane));
+        owned.fence();
+        self.ends.send_replace(());
+        known
     }
 
-    /// The session works: its write and query jobs may run.
+    /// The session is another's, or its lease too near its end.
+    pub(crate) fn lose(&self, owned: &Arc<Owned>) {
+        if self.forget(owned) {
+            self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(owned.session());
+        }
+    }
+
+    /// What was lost since this was last asked.
+    pub(crate) fn take_lost(&self) -> Vec<SessionId> {
+        std::mem::take(&mut self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets jobs of the session's write and query lanes start, and takes what waits at once.
     pub fn open(self: &Arc<Self>, session: SessionId) {
-        let Some(owned) = self.get(session) else { return };
-        for lane in [Lane::Write, Lane::Query] {
-            owned.lane(lane).set_open(true);
-            self.wake(&owned, lane);
+        if let Some(owned) = self.find(session) {
+            owned.set_open(true);
+            self.wake_all(&owned);
         }
     }
 
-    /// The session does not work: no write or query job is taken any more. What runs goes on.
+    /// Starts no more jobs of the session's write and query lanes; those that run go on.
     pub fn close_lanes(&self, session: SessionId) {
-        if let Some(owned) = self.get(session) {
-            owned.lane(Lane::Write).set_open(false);
-            owned.lane(Lane::Query).set_open(false);
+        if let Some(owned) = self.find(session) {
+            owned.set_open(false);
         }
     }
 
-    /// The host is leaving.
+    /// Starts no more jobs at all; what ends is still removed from its lane.
     pub fn stop_taking(&self) {
-        self.taking.store(false, SeqCst);
+        self.taking.send_replace(false);
     }
 
-    /// When no job is running.
+    /// When nothing runs and nothing has to be removed from a lane.
     pub async fn idle(&self) {
-        let _ = self.running.subscribe().wait_for(|n| *n == 0).await;
-    }
-
-    /// Gives a session up cleanly and tells the other hosts.
-    ///
-    /// # Errors
-    /// [`QueueError`]: the lease runs out by itself.
-    pub async fn release(&self, session: SessionId) -> Result<(), QueueError> {
-        let Some(owned) = self.forget(session) else { return Ok(()) };
-        store::leases::release(&self.pool, owned.lease.held()).await?;
-        lease::release(&self.redis, owned.lease.key(), owned.lease.value()).await?;
-        hosts::wanted(&self.redis, session).await;
-        Ok(())
-    }
-
-    fn forget(&self, session: SessionId) -> Option<Arc<Owned>> {
-        let owned = self.owned().remove(&session)?;
-        owned.gone.cancel();
-        owned.lease.fence();
-        Some(owned)
-    }
-
-    /// Renews every lease, in Redis and, while that is away, in Postgres; fences what is not ours. Called on a runtime of its own.
-    pub async fn renew_round(self: &Arc<Self>) -> Round {
-        let (began, asked) = (Instant::now(), boottime_ms());
-        let all: Vec<Arc<Owned>> = self.owned().values().cloned().collect();
-        let leases: Vec<Lease> = all.iter().map(|o| o.lease.clone()).collect();
-        let mut round = Round { held: Vec::new(), fenced: Vec::new(), took: Duration::ZERO };
-        if all.is_empty() {
-            return round;
-        }
-        let held: Vec<_> = leases.iter().map(|l| *l.held()).collect();
-        let (renewed, ours) =
-            tokio::join!(lease::renew(&self.redis, &leases, self.timings.lease_ttl()), store::leases::still_held(&self.pool, &held));
-        let until = asked + self.timings.lease_ttl_ms;
-        match renewed {
-            Ok(renewed) => {
-                for (owned, renewed) in all.iter().zip(renewed) {
-                    match renewed {
-                        Renewed::Yes => owned.lease.extend_to(until),
-                        Renewed::Restored => {
-                            owned.lease.extend_to(until);
-                            let (hub, owned) = (self.clone(), owned.clone());
-                            self.tasks.spawn(async move { hub.rebuild(&owned).await });
-                        }
-                        Renewed::Lost => round.fenced.push(owned.lease.held().session()),
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "leases not renewed: extending them in postgres");
-                if let Ok(extended) = store::leases::extend(&self.pool, &held, self.timings.lease_ttl()).await {
-                    all.iter().filter(|o| extended.contains(&o.lease.held().session())).for_each(|o| o.lease.extend_to(until));
-                }
-            }
-        }
-        if let Ok(ours) = ours {
-            let moved = |o: &&Arc<Owned>| ours.iter().all(|s| s.session != o.lease.held().session());
-            round.fenced.extend(all.iter().filter(moved).map(|o| o.lease.held().session()));
-            round.held = ours;
-        }
-        let late = |o: &&Arc<Owned>| boottime_ms() + self.timings.fence_margin_ms >= o.lease.deadline();
-        round.fenced.extend(all.iter().filter(late).map(|o| o.lease.held().session()));
-        round.fenced.sort_unstable();
-        round.fenced.dedup();
-        for session in &round.fenced {
-            self.forget(*session);
-        }
-        round.took = began.elapsed();
-        round
-    }
-
-    fn wake(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) {
-        if owned.lane(lane).wake() {
-            let (hub, owned) = (self.clone(), owned.clone());
-            self.tasks.spawn(async move { hub.pump(&owned, lane).await });
-        }
-    }
-
-    /// Looks at a lane until there is nothing to do and nobody has woken it meanwhile.
-    async fn pump(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) {
-        let state = owned.lane(lane);
-        loop {
-            state.begin();
-            while !owned.lease.is_fenced() {
-                match self.step(owned, lane).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::debug!(session = %owned.lease.held().session(), %error, "lane not read yet");
-                        tokio::time::sleep(AGAIN_AFTER).await;
-                    }
-                }
-            }
-            if !state.end() || owned.lease.is_fenced() {
+        let mut ends = self.ends.subscribe();
+        while !self.all().iter().all(|owned| owned.slots().iter().all(|slot| slot.is_idle())) {
+            if ends.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Acks one finished job, or starts one. `false`: nothing to do.
-    async fn step(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) -> Result<bool, QueueError> {
-        let state = owned.lane(lane);
-        let finished = state.inner().finished.pop();
-        let next = match finished {
-            Some((job, Done::Ack)) => match self.ack(owned, lane, job).await {
-                Ok(next) => {
-                    state.inner().running.remove(&job);
-                    next
+    fn wake_all(self: &Arc<Self>, owned: &Arc<Owned>) {
+        for lane in Lane::ALL {
+            self.wake(owned, lane);
+        }
+    }
+
+    pub(crate) fn wake(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) {
+        if owned.slot(lane).wake() {
+            self.tasks.spawn_on(self.clone().look(owned.clone(), lane), &self.runtime);
+        }
+    }
+
+    async fn look(self: Arc<Self>, owned: Arc<Owned>, lane: Lane) {
+        let slot = owned.slot(lane);
+        loop {
+            slot.look();
+            match self.look_once(&owned, lane).await {
+                Look::More => {}
+                Look::Nothing if slot.leave() => return,
+                Look::Nothing => {}
+                Look::Trouble => tokio::time::sleep(BACK_OFF).await,
+                Look::Fenced => {
+                    self.lose(&owned);
+                    return;
                 }
-                Err(error) => {
-                    state.inner().finished.push((job, Done::Ack));
-                    return Err(error);
-                }
-            },
-            Some((job, Done::Again)) => {
-                state.inner().running.remove(&job);
-                return Ok(true);
             }
-            None if self.has_room(state, lane) => self.take(owned, lane).await?,
-            None => return Ok(false),
+        }
+    }
+
+    async fn look_once(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane) -> Look {
+        if !owned.stands() {
+            return Look::Fenced;
+        }
+        let slot = owned.slot(lane);
+        let view = slot.view();
+        let room = *self.taking.borrow() && owned.is_open(lane) && view.running < lane.width() && !self.out.is_closed();
+        if view.ended.is_empty() && !room {
+            return Look::Nothing;
+        }
+        let mut ask = scripts::TAKE.key(&owned.key);
+        ask.key(owned.lane_key(lane)).arg(&owned.value).arg(view.running).arg(&view.ended);
+        let entries = match ask.invoke_async::<(i64, Vec<String>)>(&mut self.redis.shared()).await {
+            Ok((1, entries)) => entries,
+            Ok((0, _)) => {
+                tracing::warn!(session = %owned.session(), "another holds the lease");
+                return Look::Fenced;
+            }
+            Ok(_) => return self.retake(owned).await,
+            Err(error) => {
+                tracing::debug!(%error, session = %owned.session(), lane = lane.as_str(), "lane not read");
+                return Look::Trouble;
+            }
         };
-        if !self.has_room(state, lane) {
-            return Ok(finished.is_some());
+        if !view.ended.is_empty() {
+            slot.removed(&view.ended);
+            self.ends.send_replace(());
         }
-        let free = next.into_iter().find(|job| !state.inner().running.contains(job));
-        match free {
-            Some(job) => self.hand_out(owned, lane, job).await.map(|()| true),
-            None => Ok(finished.is_some()),
+        let next = entries.into_iter().find(|entry| !slot.runs(entry));
+        match next {
+            Some(entry) if room => self.hand_over(owned, lane, entry).await,
+            _ => Look::Nothing,
         }
     }
 
-    fn has_room(&self, state: &LaneState, lane: Lane) -> bool {
-        state.is_open() && self.taking.load(SeqCst) && state.inner().running.len() < lane.width()
+    /// Redis has forgotten the lease while it stands: it is ours still, and the lanes are gone as well.
+    async fn retake(self: &Arc<Self>, owned: &Arc<Owned>) -> Look {
+        let left = Duration::from_millis(owned.stands_for_ms());
+        match lease::seize(&mut self.redis.shared(), &owned.key, &owned.value, left.max(Duration::from_millis(1))).await {
+            Ok(true) => self.refresh(owned.clone()),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, session = %owned.session(), "lease not taken again"),
+        }
+        Look::Trouble
     }
 
-    async fn take(&self, owned: &Owned, lane: Lane) -> Result<Vec<JobId>, QueueError> {
-        let (held, last) = (owned.lease.held(), owned.lane(lane).inner().running.len());
-        let mut call = scripts::TAKE.key(owned.lease.key());
-        call.key(keys::lane(held.tenant(), held.session(), lane)).arg(owned.lease.value()).arg(last);
-        Ok(ids(call.invoke_async(&mut self.redis.commands()).await?))
-    }
-
-    async fn ack(&self, owned: &Owned, lane: Lane, job: JobId) -> Result<Vec<JobId>, QueueError> {
-        let (held, last) = (owned.lease.held(), owned.lane(lane).inner().running.len());
-        let mut call = scripts::ACK.key(owned.lease.key());
-        call.key(keys::lane(held.tenant(), held.session(), lane)).arg(owned.lease.value()).arg(last).arg(job.to_string());
-        Ok(ids(call.invoke_async(&mut self.redis.commands()).await?))
-    }
-
-    async fn hand_out(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane, job: JobId) -> Result<(), QueueError> {
-        let held = owned.lease.held();
-        let loaded = lane_jobs::load(&self.pool, held.tenant(), held.session(), job).await?;
-        let runnable = |j: &LaneJob| !j.state.is_final();
-        match loaded {
-            Some(loaded) if runnable(&loaded) => {
-                owned.lane(lane).inner().running.insert(job);
-                self.running.send_modify(|n| *n += 1);
-                let _ = self.out.send(TaskBuilder::new(Entry::new(self.clone(), loaded)).build());
+    /// Loads the job of an entry and gives it to the handler. An entry whose job has ended is a late push: it is cleared.
+    async fn hand_over(self: &Arc<Self>, owned: &Arc<Owned>, lane: Lane, entry: String) -> Look {
+        let slot = owned.slot(lane);
+        let (tenant, session) = (owned.held.tenant(), owned.session());
+        let job = match entry.parse::<JobId>() {
+            Ok(id) => store::lane_jobs::load(&self.pool, tenant, session, id).await,
+            Err(_) => Ok(None),
+        };
+        match job {
+            Ok(Some(job)) if job.state.is_final() => slot.ended(entry),
+            Ok(Some(job)) => {
+                slot.started(job.id);
+                let id = TaskId::from_string(entry);
+                let owed = Owed::new(self.clone(), owned.clone(), lane, job.id);
+                // A worker that is gone drops it, and the guard puts the job back.
+                let _ = self.out.send(TaskBuilder::new(Entry::new(job, owed)).task_id(id).build());
             }
-            Some(_) => drop(self.ack(owned, lane, job).await?),
-            None => {
-                // Postgres lost a tail, or the entry is a stranger's: said aloud, then gone.
-                metrics::counter!("zaguan_lane_entries_without_row_total").increment(1);
-                tracing::error!(session = %held.session(), %job, "a lane entry has no row");
-                self.ack(owned, lane, job).await?;
+            Ok(None) => {
+                metrics::counter!("zaguan_lane_entries_without_job").increment(1);
+                tracing::error!(%session, lane = lane.as_str(), job = entry, "an entry names a job that Postgres does not know");
+                slot.ended(entry);
+            }
+            Err(error) => {
+                tracing::debug!(%error, %session, job = entry, "job not loaded");
+                return Look::Trouble;
             }
         }
-        Ok(())
+        Look::More
     }
 
-    /// An attempt has ended.
-    pub(crate) fn finished(self: &Arc<Self>, session: SessionId, lane: Lane, job: JobId, done: Done) {
-        self.running.send_modify(|n| *n = n.saturating_sub(1));
-        let Some(owned) = self.get(session) else { return };
+    /// An attempt is over.
+    pub(crate) fn settle(self: &Arc<Self>, owned: Arc<Owned>, lane: Lane, job: JobId, done: Done) {
+        match done {
+            Done::Ack => {
+                owned.slot(lane).ended(job.to_string());
+                self.wake(&owned, lane);
+            }
+            Done::Again => {
+                let hub = self.clone();
+                let put_back = async move {
+                    tokio::time::sleep(BACK_OFF).await;
+                    owned.slot(lane).put_back(job);
+                    hub.ends.send_replace(());
+                    hub.wake(&owned, lane);
+                };
+                self.tasks.spawn_on(put_back, &self.runtime);
+            }
+        }
+    }
+
+    /// Puts into the lanes what Postgres knows, and looks at them: after anything that may have lost entries or wake-ups.
+    pub(crate) fn refresh(self: &Arc<Self>, owned: Arc<Owned>) {
         let hub = self.clone();
-        let report = move || {
-            owned.lane(lane).inner().finished.push((job, done));
-            hub.wake(&owned, lane);
+        let refreshed = async move {
+            let (tenant, session) = (owned.held.tenant(), owned.session());
+            while owned.stands() {
+                let _turn = hub.rebuilds.acquire().await;
+                match lanes::rebuild(&hub.pool, &hub.redis, tenant, session).await {
+                    Ok(_) => break,
+                    Err(error) => tracing::debug!(%error, %session, "lanes not rebuilt"),
+                }
+                tokio::time::sleep(BACK_OFF * 5).await;
+            }
+            hub.wake_all(&owned);
         };
-        if done == Done::Ack {
-            report();
-        } else {
-            self.tasks.spawn(async move {
-                tokio::time::sleep(AGAIN_AFTER).await;
-                report();
-            });
-        }
+        self.tasks.spawn_on(refreshed, &self.runtime);
     }
 
-    /// Runs the worker over `backend` until the process ends.
-    pub async fn worker<H, F>(&self, backend: LaneBackend, name: String, handler: H)
-    where
-        H: Fn(SessionId, Arc<LaneJob>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Done> + Send + 'static,
-    {
-        backend::work(backend, name, handler).await;
+    fn heard(self: &Arc<Self>, heard: Heard) {
+        let session = |channel: &str| keys::last_part(channel).and_then(|session| self.find(session));
+        match heard {
+            Heard::Message { channel, text } => {
+                if let (Some(owned), Some(lane)) = (session(&channel), Lane::from_name(&text)) {
+                    self.wake(&owned, lane);
+                }
+            }
+            Heard::Listening(channel) => {
+                if let Some(owned) = session(&channel) {
+                    self.refresh(owned);
+                }
+            }
+            Heard::Lost => tracing::warn!("not listening to Redis"),
+        }
     }
 }
 
-fn ids(texts: Vec<String>) -> Vec<JobId> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
+async fn listen(hub: Weak<Hub>, mut ears: Ears) {
+    while let Some(heard) = ears.next().await {
+        let Some(hub) = hub.upgrade() else { return };
+        hub.heard(heard);
+    }
+}
+
+/// Says that the runtime on which jobs and pages are tended gets to run: leases are renewed elsewhere, and must not outlive it.
+async fn beat(hub: Weak<Hub>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(hub) = hub.upgrade() else { return };
+        hub.beat.store(lease::boottime_ms(), Ordering::Release);
+    }
+}
+
+/// A connection that died without a farewell hears nothing and is not made again: ask it now and then, and look for oneself meanwhile.
+async fn check_ears(hub: Weak<Hub>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(hub) = hub.upgrade() else { return };
+        let owned = hub.all();
+        if !owned.is_empty() && !hub.channels.answers().await {
+            for owned in owned {
+                hub.wake_all(&owned);
+            }
+        }
+    }
 }

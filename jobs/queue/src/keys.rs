@@ -1,44 +1,68 @@
-//! Names in Redis. Some are a public contract (streams); all keys of a tenant share one hash tag, so that a script may touch them together
-//! in Redis Cluster too.
+//! Names in Redis. Those of streams are a public contract.
+//!
+//! All keys of a tenant carry the hash tag of its shard, so that a script may touch them together on a cluster.
 
 use contract::{HostId, Lane, SessionId, TenantId};
 use crc::{CRC_16_XMODEM, Crc};
 
-/// How many shards there are, for ever: the tag is part of every key.
-const SHARDS: u16 = 512;
-const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+/// How many shard tags there are. Changing it renames every key.
+pub const SHARDS: u16 = 512;
 
+/// Hosts by the time of their last heartbeat (Redis's clock, milliseconds).
 pub const HOSTS: &str = "zg:hosts";
+/// When this Redis was first met (its clock, milliseconds).
 pub const BIRTH: &str = "zg:birth";
+/// Channel: sessions that some host should look at.
 pub const WANTED: &str = "zg:wanted";
 
-fn tag(tenant: TenantId) -> u16 {
-    CRC.checksum(tenant.to_string().as_bytes()) % SHARDS
+fn tag(tenant: TenantId) -> String {
+    let crc = Crc::<u16>::new(&CRC_16_XMODEM).checksum(tenant.to_string().as_bytes());
+    format!("zg:{{{}}}", crc % SHARDS)
 }
 
+/// Who owns a session, while it lives.
 pub fn lease(tenant: TenantId, session: SessionId) -> String {
-    format!("zg:{{{}}}:lease:{session}", tag(tenant))
+    format!("{}:lease:{session}", tag(tenant))
 }
+
+/// A lane's job ids by position.
 pub fn lane(tenant: TenantId, session: SessionId, lane: Lane) -> String {
-    format!("zg:{{{}}}:lane:{session}:{}", tag(tenant), lane.as_str())
+    format!("{}:lane:{session}:{}", tag(tenant), lane.as_str())
 }
+
+/// The code to scan, for as long as it can be scanned.
 pub fn qr(tenant: TenantId, session: SessionId) -> String {
-    format!("zg:{{{}}}:qr:{session}", tag(tenant))
+    format!("{}:qr:{session}", tag(tenant))
 }
+
+/// A tenant's events.
 pub fn events(tenant: TenantId) -> String {
-    format!("zg:{{{}}}:ev:{tenant}", tag(tenant))
+    format!("{}:ev:{tenant}", tag(tenant))
 }
+
+/// The operator's stream of all events of a shard.
 pub fn firehose(tenant: TenantId) -> String {
-    format!("zg:{{{}}}:firehose", tag(tenant))
+    format!("{}:firehose", tag(tenant))
 }
+
+/// Channel: a lane of the session has got work; the message names the lane.
 pub fn wake(tenant: TenantId, session: SessionId) -> String {
-    format!("zg:{{{}}}:wake:{session}", tag(tenant))
+    format!("{}:wake:{session}", tag(tenant))
 }
+
+/// Channel: the tenant's stream has grown; the message is its tail.
 pub fn new_events(tenant: TenantId) -> String {
-    format!("zg:{{{}}}:new:{tenant}", tag(tenant))
+    format!("{}:new:{tenant}", tag(tenant))
 }
+
+/// What a host says of itself.
 pub fn host(host: HostId) -> String {
     format!("zg:host:{host}")
+}
+
+/// The id that a key or channel ends with.
+pub(crate) fn last_part<T: std::str::FromStr>(name: &str) -> Option<T> {
+    name.rsplit(':').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -46,20 +70,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_keys_of_a_tenant_share_one_tag() {
+    fn all_keys_of_a_tenant_share_the_tag_of_its_shard() {
         let (tenant, session) = (TenantId::new(), SessionId::new());
-        let tag = |key: String| key.split(['{', '}']).nth(1).unwrap().parse::<u16>().unwrap();
-        let first = tag(lease(tenant, session));
-        assert!(first < SHARDS);
-        for key in [
-            lane(tenant, session, Lane::Write),
-            events(tenant),
-            wake(tenant, session),
-            new_events(tenant),
-            qr(tenant, session),
-            firehose(tenant),
-        ] {
-            assert_eq!(tag(key), first);
+        let shard = tag(tenant);
+        for key in [lease(tenant, session), qr(tenant, session), events(tenant), firehose(tenant), lane(tenant, session, Lane::Write)] {
+            assert!(key.starts_with(&format!("{shard}:")), "{key}");
         }
+        assert_eq!(last_part::<SessionId>(&wake(tenant, session)), Some(session));
+        assert_eq!(last_part::<TenantId>(&new_events(tenant)), Some(tenant));
+    }
+
+    #[test]
+    fn the_shard_of_a_tenant_never_changes() {
+        let tenant: TenantId = "ten_00000000000000000000000000".parse().unwrap();
+        assert_eq!(tag(tenant), "zg:{146}");
     }
 }

@@ -1,44 +1,55 @@
-//! Lanes from outside: pushing, and rebuilding from Postgres. Both only add.
+//! What waits in a lane: job ids by position. A hint; Postgres decides what starts.
+
+use std::collections::BTreeMap;
 
 use contract::{Lane, SessionId, TenantId};
 use store::{PgPool, accept::Waiting};
 
-use crate::{QueueError, Redis, accept::wakes_always, keys, scripts};
+use crate::{
+    keys,
+    redis::{QueueError, Redis},
+    scripts,
+};
 
-/// Entries that one command carries.
+/// Entries of one command: some services limit its arguments to 3,999.
 const CHUNK: usize = 500;
 
-/// Adds entries to a session's lanes and wakes its owner.
+/// Adds jobs to their lanes and wakes the owners. Late, repeated and double pushes change nothing.
 ///
 /// # Errors
-/// [`QueueError`]; what was not pushed is found by the reconciler.
-pub async fn push(redis: &Redis, tenant: TenantId, session: SessionId, entries: &[Waiting]) -> Result<(), QueueError> {
-    add(redis, tenant, session, entries, false).await
+/// [`QueueError`]; the reconciler pushes what was not.
+pub async fn push(redis: &Redis, tenant: TenantId, jobs: &[Waiting]) -> Result<(), QueueError> {
+    add(redis, tenant, jobs, false).await
 }
 
-async fn add(redis: &Redis, tenant: TenantId, session: SessionId, entries: &[Waiting], wake: bool) -> Result<(), QueueError> {
-    for lane in Lane::ALL {
-        let entries: Vec<_> = entries.iter().filter(|e| e.lane == lane).collect();
-        for chunk in entries.chunks(CHUNK) {
-            let mut call = scripts::PUSH.key(keys::lane(tenant, session, lane));
-            call.arg(keys::wake(tenant, session)).arg(lane.as_str()).arg(u8::from(wake || wakes_always(lane)));
-            for entry in chunk {
-                call.arg(entry.position).arg(entry.job.to_string());
+async fn add(redis: &Redis, tenant: TenantId, jobs: &[Waiting], wake: bool) -> Result<(), QueueError> {
+    let mut lanes: BTreeMap<(SessionId, &str), (Lane, Vec<&Waiting>)> = BTreeMap::new();
+    for job in jobs {
+        lanes.entry((job.session, job.lane.as_str())).or_insert((job.lane, Vec::new())).1.push(job);
+    }
+    let mut connection = redis.shared();
+    for ((session, _), (lane, jobs)) in lanes {
+        for jobs in jobs.chunks(CHUNK) {
+            let mut push = scripts::PUSH.key(keys::lane(tenant, session, lane));
+            // Entries of a query lane stay while they run, so "was empty" says nothing about whether its owner looks.
+            push.arg(keys::wake(tenant, session)).arg(lane.as_str()).arg(i32::from(wake || lane == Lane::Query));
+            for job in jobs {
+                push.arg(job.position).arg(job.job.to_string());
             }
-            call.invoke_async::<()>(&mut redis.commands()).await?;
+            push.invoke_async::<()>(&mut connection).await?;
         }
     }
     Ok(())
 }
 
-/// Adds all unfinished jobs of a session to its lanes and wakes the owner. Answers how many there are. Never takes anything away: a push
-/// between reading and adding survives.
+/// Adds all that a session's lanes should hold and wakes the owner, who may have missed an earlier call. Removes nothing: a push beside it
+/// survives. Answers how many jobs that is.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: SessionId) -> Result<usize, QueueError> {
-    let unfinished = store::lane_jobs::unfinished(pool, tenant, session).await?;
+    let waiting = store::lane_jobs::unfinished(pool, tenant, session).await?;
     let _ = contract::fault_point!("lane.rebuild_vs_push", "session" => session);
-    add(redis, tenant, session, &unfinished, true).await?;
-    Ok(unfinished.len())
+    add(redis, tenant, &waiting, true).await?;
+    Ok(waiting.len())
 }

@@ -1,44 +1,67 @@
-//! Leases: the Redis lock that makes a host the owner of a session. The epoch comes from Postgres; Redis only remembers who has it.
+//! Leases: who owns a session for the next seconds.
+//!
+//! Redis holds `<epoch>:<owner>` under a TTL; Postgres issued the epoch. Nothing here trusts a lease for more than its deadline, which is
+//! counted from before the command that set it was sent.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use contract::{Lane, SessionId, Timings};
 use store::Held;
 use tokio_util::sync::CancellationToken;
 
-use crate::{QueueError, Redis, keys, scripts};
+use crate::{
+    keys,
+    redis::{Connection, QueueError, Redis},
+    scripts,
+    slot::Slot,
+};
 
-/// Milliseconds of `CLOCK_BOOTTIME`: it goes on while a machine sleeps, as the lease in Redis does.
-pub(crate) fn boottime_ms() -> u64 {
+/// Milliseconds of a clock that goes on while the machine sleeps, as leases do.
+pub fn boottime_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// A session's lease, as long as it is ours.
-#[derive(Clone)]
-pub struct Lease(Arc<Inner>);
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
-struct Inner {
-    held: Held,
-    key: String,
-    value: String,
+/// A session that this process owns. Clones are the same lease.
+#[derive(Clone)]
+pub struct Lease(pub(crate) Arc<Owned>);
+
+pub(crate) struct Owned {
+    pub held: Held,
+    pub key: String,
+    pub value: String,
+    margin: u64,
     deadline: AtomicU64,
     fenced: CancellationToken,
+    open: AtomicBool,
+    slots: [Slot; 3],
 }
 
 impl Lease {
-    pub(crate) fn new(held: Held, deadline: u64) -> Self {
-        let key = keys::lease(held.tenant(), held.session());
-        let value = format!("{}:{}", held.epoch(), held.owner());
-        Self(Arc::new(Inner { held, key, value, deadline: AtomicU64::new(deadline), fenced: CancellationToken::new() }))
+    pub(crate) fn new(held: Held, deadline: u64, timings: &Timings) -> Self {
+        Self(Arc::new(Owned {
+            held,
+            key: keys::lease(held.tenant(), held.session()),
+            value: value_of(&held),
+            margin: timings.fence_margin_ms,
+            deadline: AtomicU64::new(deadline),
+            fenced: CancellationToken::new(),
+            open: AtomicBool::new(false),
+            slots: [const { Slot::new() }; 3],
+        }))
     }
 
-    /// The ownership.
+    /// What every owner statement takes.
     pub fn held(&self) -> &Held {
         &self.0.held
     }
@@ -46,86 +69,105 @@ impl Lease {
     pub fn key(&self) -> &str {
         &self.0.key
     }
-    /// What the key holds while it is ours.
+    /// What the key holds while the lease is ours.
     pub fn value(&self) -> &str {
         &self.0.value
     }
-    /// When it ends unless it is renewed, in ms of `CLOCK_BOOTTIME`.
+    /// When it ends unless it is renewed: milliseconds of `CLOCK_BOOTTIME`.
     pub fn deadline(&self) -> u64 {
-        self.0.deadline.load(SeqCst)
+        self.0.deadline.load(Ordering::Acquire)
     }
-    pub(crate) fn extend_to(&self, deadline: u64) {
-        self.0.deadline.fetch_max(deadline, SeqCst);
+    /// When the session must be let go of: it is another's, or its deadline is nearer than the margin. Never returns before that.
+    pub async fn fenced(&self) {
+        while self.0.stands() {
+            let left = self.0.stands_for_ms().clamp(1, 1000);
+            tokio::select! {
+                () = self.0.fenced.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(left)) => {}
+            }
+        }
+    }
+}
+
+impl Owned {
+    pub(crate) fn session(&self) -> SessionId {
+        self.held.session()
+    }
+    pub(crate) fn slot(&self, lane: Lane) -> &Slot {
+        &self.slots[lane as usize]
+    }
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+    pub(crate) fn lane_key(&self, lane: Lane) -> String {
+        keys::lane(self.held.tenant(), self.session(), lane)
+    }
+    pub(crate) fn is_open(&self, lane: Lane) -> bool {
+        lane == Lane::Control || self.open.load(Ordering::Acquire)
+    }
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Release);
+    }
+    /// How long the owner may still act.
+    pub(crate) fn stands_for_ms(&self) -> u64 {
+        self.deadline.load(Ordering::Acquire).saturating_sub(self.margin).saturating_sub(boottime_ms())
+    }
+    /// Whether the owner may act. A lease that once stopped standing never stands again.
+    pub(crate) fn stands(&self) -> bool {
+        if self.fenced.is_cancelled() {
+            return false;
+        }
+        if self.stands_for_ms() == 0 {
+            self.fence();
+            return false;
+        }
+        true
+    }
+    pub(crate) fn prolong(&self, deadline: u64) {
+        self.deadline.fetch_max(deadline, Ordering::AcqRel);
     }
     pub(crate) fn fence(&self) {
-        self.0.fenced.cancel();
-    }
-    pub(crate) fn is_fenced(&self) -> bool {
-        self.0.fenced.is_cancelled()
-    }
-    /// When it is no longer ours, or too nearly so.
-    pub async fn fenced(&self) {
-        self.0.fenced.cancelled().await;
+        self.fenced.cancel();
     }
 }
 
-/// Takes the lock under a provisional value. `false`: somebody holds it.
-pub(crate) async fn take(redis: &Redis, key: &str, claim: &str, ttl: Duration) -> Result<bool, QueueError> {
-    let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let won: Option<String> =
-        ::redis::cmd("SET").arg(key).arg(claim).arg("NX").arg("PX").arg(ms).query_async(&mut redis.commands()).await?;
-    Ok(won.is_some())
+fn value_of(held: &Held) -> String {
+    format!("{}:{}", held.epoch(), held.owner())
 }
 
-/// Turns the provisional value into the owner's. `false`: the lock was lost meanwhile.
-pub(crate) async fn confirm(redis: &Redis, lease: &Lease, claim: &str, ttl: Duration) -> Result<bool, QueueError> {
-    let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let won: i64 = scripts::CAS.key(lease.key()).arg(claim).arg(lease.value()).arg(ms).invoke_async(&mut redis.commands()).await?;
-    Ok(won == 1)
+/// `SET NX`: whether the session was free, or had been taken by this very value (an answer that was lost).
+pub(crate) async fn seize(redis: &mut Connection, key: &str, value: &str, ttl: Duration) -> Result<bool, QueueError> {
+    let mut set = redis::cmd("SET");
+    let holder: Option<String> = set.arg(key).arg(value).arg("NX").arg("GET").arg("PX").arg(millis(ttl)).query_async(redis).await?;
+    Ok(holder.is_none_or(|holder| holder == value))
 }
 
-/// Deletes a lock that has this value.
-pub(crate) async fn release(redis: &Redis, key: &str, value: &str) -> Result<(), QueueError> {
-    scripts::RELEASE.key(key).arg(value).invoke_async::<i64>(&mut redis.commands()).await?;
-    Ok(())
+/// Turns a claim into the lease of `held`: whether the claim still stood.
+pub(crate) async fn confirm(redis: &mut Connection, key: &str, claim: &str, held: &Held, ttl: Duration) -> Result<bool, QueueError> {
+    let done: i64 = scripts::CAS.key(key).arg(claim).arg(value_of(held)).arg(millis(ttl)).invoke_async(redis).await?;
+    Ok(done == 1)
 }
 
-/// What a renewal found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Renewed {
-    Yes,
-    /// The key was gone (Redis lost it) and is ours again: the lanes are gone too.
-    Restored,
-    Lost,
+/// Deletes the key if it holds `value`, and calls the hosts.
+pub(crate) async fn give_up(redis: &mut Connection, key: &str, value: &str, session: SessionId) -> Result<bool, QueueError> {
+    let done: i64 = scripts::RELEASE.key(key).arg(value).arg(keys::WANTED).arg(session.to_string()).invoke_async(redis).await?;
+    Ok(done == 1)
 }
 
-/// Renews all in one pipeline, on a connection of its own.
-pub(crate) async fn renew(redis: &Redis, leases: &[Lease], ttl: Duration) -> Result<Vec<Renewed>, QueueError> {
-    let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let mut pipe = ::redis::pipe();
-    for lease in leases {
-        pipe.cmd("EVAL").arg(scripts::RENEW).arg(1).arg(lease.key()).arg(lease.value()).arg(ms);
-    }
-    let answers: Vec<i64> = pipe.query_async(&mut redis.renewals()).await?;
-    Ok(answers
-        .into_iter()
-        .map(|a| match a {
-            1 => Renewed::Yes,
-            2 => Renewed::Restored,
-            _ => Renewed::Lost,
-        })
-        .collect())
-}
-
-/// For the guard, once the host proper and its browsers are gone: the leases, so that another host need not wait for their end.
+/// Releases leases whose holder is dead and whose browsers have ended: `(key, value)` as [`Lease::key`] and [`Lease::value`] gave them. The
+/// rows still name the dead owner; the next claim replaces it.
 ///
 /// # Errors
-/// [`QueueError`]: they run out by themselves.
+/// [`QueueError`]; then the leases run out by themselves.
 pub async fn release_after_death(url: &str, leases: &[(String, String)]) -> Result<(), QueueError> {
-    let redis = Redis::connect(url).await?;
-    for (key, value) in leases {
-        release(&redis, key, value).await?;
+    if leases.is_empty() {
+        return Ok(());
     }
-    ::redis::cmd("PUBLISH").arg(keys::WANTED).arg("released").query_async::<()>(&mut redis.commands()).await?;
+    let mut connection = Redis::connect(url).await?.shared();
+    for (key, value) in leases {
+        if let Some(session) = keys::last_part(key) {
+            give_up(&mut connection, key, value, session).await?;
+        }
+    }
     Ok(())
 }

@@ -1,25 +1,31 @@
-//! The only Redis: lanes (as an apalis backend), leases, event streams, heartbeats. Redis is the fast path and a hint: what it loses is found
-//! again in Postgres, and nothing here decides what Postgres decides.
+//! The only Redis: lanes of jobs, leases of sessions, event streams, what hosts say of themselves.
+//!
+//! Redis is a hint everywhere. What starts, who owns and what happened is decided by Postgres, so that a Redis that forgets, repeats or
+//! goes away costs time and nothing else.
 
-mod accept;
-mod backend;
-mod bus;
+pub mod accept;
+pub mod backend;
 pub mod events;
 pub mod hosts;
-mod hub;
-mod keys;
-mod lane;
+pub mod hub;
+pub mod keys;
 pub mod lanes;
-mod lease;
+pub mod lease;
 pub mod qr;
-mod readers;
 pub mod reconcile;
-mod redis;
-mod scripts;
+pub mod redis;
+pub mod renewal;
 
+mod channels;
+mod claim;
+mod publish;
+mod scripts;
+mod slot;
+
+pub use self::redis::{QueueError, Redis};
 pub use accept::accept_and_push;
 pub use backend::{Done, Entry, LaneBackend};
-pub use hub::{Hub, Round};
+pub use events::{Follow, Readers};
+pub use hub::Hub;
 pub use lease::{Lease, release_after_death};
-pub use readers::{Follow, Readers};
-pub use redis::{QueueError, Redis};
+pub use renewal::Round;

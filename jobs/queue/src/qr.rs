@@ -1,46 +1,51 @@
-//! The code that a session shows now. It lives in Redis only, and not longer than WhatsApp shows it.
+//! The code to scan. It lives as long as it can be scanned, and nowhere else.
 
 use std::time::Duration;
 
 use contract::{SessionId, TenantId};
 
-use crate::{QueueError, Redis, keys};
+use crate::{
+    keys,
+    lease::millis,
+    redis::{QueueError, Redis},
+};
 
-/// A code and how long it can still be scanned.
+/// A code that can be scanned now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qr {
-    /// The text of the QR code.
+    /// What the picture says.
     pub code: String,
-    /// Until WhatsApp shows another one.
+    /// For how long.
     pub expires_in: Duration,
 }
 
-/// Shows a code.
+/// Shows a code for `lasts`.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn write(redis: &Redis, tenant: TenantId, session: SessionId, code: &str, ttl: Duration) -> Result<(), QueueError> {
-    let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-    ::redis::cmd("SET").arg(keys::qr(tenant, session)).arg(code).arg("PX").arg(ms).query_async::<()>(&mut redis.commands()).await?;
-    Ok(())
+pub async fn write(redis: &Redis, tenant: TenantId, session: SessionId, code: &str, lasts: Duration) -> Result<(), QueueError> {
+    let mut set = redis::cmd("SET");
+    set.arg(keys::qr(tenant, session)).arg(code).arg("PX").arg(millis(lasts).max(1));
+    Ok(set.query_async(&mut redis.shared()).await?)
 }
 
-/// The code of now.
+/// The code, where there is one.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn read(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<Option<Qr>, QueueError> {
     let key = keys::qr(tenant, session);
-    let (code, ms): (Option<String>, i64) =
-        ::redis::pipe().cmd("GET").arg(&key).cmd("PTTL").arg(&key).query_async(&mut redis.commands()).await?;
-    Ok(code.map(|code| Qr { code, expires_in: Duration::from_millis(u64::try_from(ms).unwrap_or(0)) }))
+    let mut both = redis::pipe();
+    both.get(&key).pttl(&key);
+    let (code, left): (Option<String>, i64) = both.query_async(&mut redis.shared()).await?;
+    // Negative: it ran out between the two.
+    Ok(code.zip(u64::try_from(left).ok()).map(|(code, left)| Qr { code, expires_in: Duration::from_millis(left) }))
 }
 
-/// No code any more.
+/// Takes the code away: it was scanned, or the browser is gone.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn clear(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(), QueueError> {
-    ::redis::cmd("DEL").arg(keys::qr(tenant, session)).query_async::<()>(&mut redis.commands()).await?;
-    Ok(())
+    Ok(redis::cmd("DEL").arg(keys::qr(tenant, session)).query_async(&mut redis.shared()).await?)
 }

@@ -1,45 +1,49 @@
-//! What a wake-up missed: lanes of sessions with unfinished jobs, jobs whose time ran out, streams behind their tenant's counter.
+//! What a wake-up missed: entries that were not pushed, jobs whose time ran out, events that were not published.
 
 use std::collections::HashMap;
 
 use contract::TenantId;
-use store::{
-    PgPool,
-    ends::{self, QueuedEnd},
+use store::{PgPool, ends::QueuedEnd};
+
+use crate::{
+    events, lanes, publish,
+    redis::{QueueError, Redis},
 };
 
-use crate::{QueueError, Redis, events, lanes};
-
 /// Late jobs that one round ends.
-const LATE_A_ROUND: i64 = 500;
+const LATE: i64 = 500;
 
-/// What earlier rounds saw.
+/// What earlier rounds saw: the tenants' counters when their streams were last known to be whole.
 #[derive(Debug, Default)]
-pub struct Seen {
-    heads: HashMap<TenantId, i64>,
-}
+pub struct Seen(HashMap<TenantId, i64>);
 
-/// One round. Over all hosts only one runs at a time; a host that finds another at it does nothing.
+/// One round. Where another process is at it, nothing is done.
 ///
 /// # Errors
-/// [`QueueError`]; the next round goes on.
+/// [`QueueError`]: the next round does what this one did not.
 pub async fn round(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
     let Some(turn) = store::turns::reconciler(pool).await? else { return Ok(()) };
-    for job in ends::late(pool, LATE_A_ROUND).await? {
-        let written = ends::end_queued(pool, &job, QueuedEnd::Expired).await?;
-        if let Err(error) = events::publish(pool, redis, job.tenant, &written).await {
-            tracing::debug!(%error, "not published yet");
+    let done = all(pool, redis, seen).await;
+    drop(turn);
+    done
+}
+
+async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
+    // Postgres first: jobs end and streams are compared even while Redis is away.
+    for job in store::ends::late(pool, LATE).await? {
+        let told = store::ends::end_queued(pool, &job, QueuedEnd::Expired).await?;
+        if let Err(error) = events::publish(pool, redis, job.tenant, &told).await {
+            tracing::debug!(%error, job = %job.id, "expired, and not published yet");
         }
     }
     for (tenant, session) in store::lane_jobs::sessions_with_work(pool).await? {
         lanes::rebuild(pool, redis, tenant, session).await?;
     }
     for (tenant, head) in store::counters::heads(pool).await? {
-        if seen.heads.get(&tenant) != Some(&head) {
-            events::backfill(pool, redis, tenant, head).await?;
-            seen.heads.insert(tenant, head);
+        if seen.0.get(&tenant) != Some(&head) {
+            publish::catch_up(pool, redis, tenant, head).await?;
+            seen.0.insert(tenant, head);
         }
     }
-    drop(turn);
     Ok(())
 }

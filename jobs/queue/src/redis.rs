@@ -1,71 +1,138 @@
-//! Connections.
+//! Connections to Redis.
 
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::{
+    Client, Cmd, InfoDict, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
+};
+use futures::FutureExt;
+use tokio::sync::mpsc;
 
-use crate::bus::Bus;
+/// How long a connection may take to be made. Shorter than [`ANSWER_WITHIN`]: a call that has to connect first still fails in time.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// How long an answer may take. The library's default of 500 ms is met by an ordinary stall.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Redis did not do what was asked.
+/// Redis, or the database behind it, did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// It cannot be reached, or refused.
+    /// Redis did not answer, or refused.
     #[error("redis: {0}")]
-    Redis(#[from] ::redis::RedisError),
-    /// Postgres, where a step needs it.
+    Redis(#[from] RedisError),
+    /// Postgres did not.
     #[error(transparent)]
     Store(#[from] store::StoreError),
-    /// It may throw keys away.
-    #[error("redis: maxmemory-policy is {0}, expected noeviction")]
+    /// An answer did not come in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Redis may evict keys: leases and lanes would vanish.
+    #[error("redis must run with maxmemory-policy noeviction, it has {0}")]
     Evicts(String),
+    /// Publishers kept overtaking one another; the reconciler publishes what is left.
+    #[error("the stream kept moving under the publisher")]
+    Contended,
 }
 
-/// A process's Redis: a connection for commands, one for renewals alone, one for messages. All reconnect by themselves; while Redis is away
-/// calls fail within about two seconds.
+/// A handle on one Redis, shared by all users of a process. Connections are made when first used and made again when lost: while Redis is
+/// away each call fails within two seconds.
 #[derive(Clone)]
 pub struct Redis {
-    cmd: ConnectionManager,
-    renewals: ConnectionManager,
-    pub(crate) bus: Bus,
+    client: Client,
+    shared: Connection,
 }
 
-pub(crate) fn patient() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_response_timeout(Some(Duration::from_secs(2)))
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_number_of_retries(1)
-        .set_max_delay(Duration::from_millis(200))
+/// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
+/// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice.
+#[derive(Clone)]
+pub(crate) struct Connection(ConnectionManager);
+
+fn is_gone<T>(answer: &RedisResult<T>) -> bool {
+    answer.as_ref().is_err_and(|error| error.is_connection_refusal() || error.is_connection_dropped())
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        async move {
+            let answer = self.0.send_packed_command(cmd).await;
+            if is_gone(&answer) { self.0.send_packed_command(cmd).await } else { answer }
+        }
+        .boxed()
+    }
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            let answer = self.0.send_packed_commands(pipeline, offset, count).await;
+            if is_gone(&answer) { self.0.send_packed_commands(pipeline, offset, count).await } else { answer }
+        }
+        .boxed()
+    }
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
+    }
 }
 
 impl Redis {
-    /// Connects when it is first used.
+    /// Prepares the connections; Redis need not be there.
     ///
     /// # Errors
     /// Where the URL does not parse.
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
-        let client = ::redis::Client::open(url)?;
-        Ok(Self {
-            cmd: ConnectionManager::new_lazy_with_config(client.clone(), patient())?,
-            renewals: ConnectionManager::new_lazy_with_config(client, patient())?,
-            bus: Bus::connect(url)?,
-        })
+        let client = Client::open(url)?;
+        let shared = ConnectionManager::new_lazy_with_config(client.clone(), impatient(ANSWER_WITHIN))?;
+        Ok(Self { client, shared: Connection(shared) })
     }
 
-    pub(crate) fn commands(&self) -> ConnectionManager {
-        self.cmd.clone()
-    }
-
-    pub(crate) fn renewals(&self) -> ConnectionManager {
-        self.renewals.clone()
-    }
-
-    /// Whether it answers and keeps what it is given.
+    /// Whether Redis answers and never evicts.
     ///
     /// # Errors
-    /// [`QueueError`] says what is wrong.
+    /// [`QueueError::Evicts`], or that it does not answer.
     pub async fn check(&self) -> Result<(), QueueError> {
-        let info: String = ::redis::cmd("INFO").arg("memory").query_async(&mut self.commands()).await?;
-        let policy = info.lines().find_map(|l| l.strip_prefix("maxmemory_policy:")).unwrap_or("unknown").trim();
-        if policy == "noeviction" { Ok(()) } else { Err(QueueError::Evicts(policy.to_owned())) }
+        let policy = self.info("memory").await?.get::<String>("maxmemory_policy").unwrap_or_default();
+        if policy == "noeviction" { Ok(()) } else { Err(QueueError::Evicts(policy)) }
     }
+
+    /// How many replicas are connected: with none, no fail-over can bring back a lease that was lost.
+    ///
+    /// # Errors
+    /// That it does not answer.
+    pub async fn replicas(&self) -> Result<usize, QueueError> {
+        Ok(self.info("replication").await?.get("connected_slaves").unwrap_or(0))
+    }
+
+    async fn info(&self, section: &str) -> Result<InfoDict, QueueError> {
+        Ok(::redis::cmd("INFO").arg(section).query_async(&mut self.shared()).await?)
+    }
+
+    /// The connection that all share. Never for a blocking command.
+    pub(crate) fn shared(&self) -> Connection {
+        self.shared.clone()
+    }
+
+    /// A connection of its own, driven by the runtime that first calls it.
+    pub(crate) fn separate(&self, answer_within: Duration) -> Result<Connection, QueueError> {
+        let config = impatient(answer_within.min(ANSWER_WITHIN));
+        Ok(Connection(ConnectionManager::new_lazy_with_config(self.client.clone(), config)?))
+    }
+
+    /// A connection for channels, with what it hears. It never gives up: nobody else would notice that it is gone.
+    pub(crate) fn listening(&self) -> Result<(ConnectionManager, mpsc::UnboundedReceiver<::redis::PushInfo>), QueueError> {
+        let (heard, ears) = mpsc::unbounded_channel();
+        let config = impatient(ANSWER_WITHIN)
+            .set_number_of_retries(usize::MAX)
+            .set_max_delay(Duration::from_millis(500))
+            .set_push_sender(heard)
+            .set_automatic_resubscription();
+        let info = self.client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
+        Ok((ConnectionManager::new_lazy_with_config(client, config)?, ears))
+    }
+}
+
+fn impatient(answer_within: Duration) -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_WITHIN))
+        .set_response_timeout(Some(answer_within))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(20))
 }

@@ -1,101 +1,129 @@
-//! Everything that Redis does in one step. Each owner's script compares the lease first: what is not ours changes nothing.
+//! All Lua, each with what makes it safe. Scripts that a full Redis must still run (take, ack, renew) allocate nothing.
 
 use std::sync::LazyLock;
 
-use ::redis::Script;
+use redis::Script;
 
-/// KEYS lane; ARGV channel, lane's name, 1 = wake always, then score and member by turns. `NX`: late, double and repeated pushes are harmless.
-pub static PUSH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local empty = redis.call('EXISTS', KEYS[1]) == 0
-         for i = 4, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', ARGV[i], ARGV[i + 1]) end
-         if empty or ARGV[3] == '1' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
-         return redis.status_reply('OK')",
-    )
-});
+/// A script by its text, hashed once.
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| Script::new($text));
+    )*};
+}
 
-/// KEYS lease, lane; ARGV lease value, last index. Writes nothing: an entry stays until it is acked.
-pub static TAKE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local lease = redis.call('GET', KEYS[1])
-         if lease ~= ARGV[1] then return redis.error_reply(lease and 'FENCED another owner' or 'MISSING no lease') end
-         return redis.call('ZRANGE', KEYS[2], 0, ARGV[2])",
-    )
-});
+scripts! {
+    /// Adds entries to a lane and wakes its owner. `NX`: a late or repeated push changes nothing. An owner that found the lane empty is
+    /// woken by the push that ends that; a query lane has no such moment, because entries stay while they run.
+    /// KEYS lane · ARGV channel, lane name, '1' = wake always, then position and id of each.
+    PUSH = r"
+local wake = ARGV[3] == '1' or redis.call('EXISTS', KEYS[1]) == 0
+for i = 4, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'NX', ARGV[i], ARGV[i + 1]) end
+if wake then redis.call('PUBLISH', ARGV[1], ARGV[2]) end
+return 1";
 
-/// KEYS lease, lane; ARGV lease value, last index, job. Takes an entry away and answers what is next.
-pub static ACK: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local lease = redis.call('GET', KEYS[1])
-         if lease ~= ARGV[1] then return redis.error_reply(lease and 'FENCED another owner' or 'MISSING no lease') end
-         redis.call('ZREM', KEYS[2], ARGV[3])
-         return redis.call('ZRANGE', KEYS[2], 0, ARGV[2])",
-    )
-});
+    /// Removes what has ended and answers the lane's first entries, if the lease is still ours: only its owner may clear or take.
+    /// KEYS lease, lane · ARGV our value, index of the last entry to answer, then ids to remove.
+    /// Answers {1, ids}; {0} the lease is another's; {-1} there is none.
+    TAKE = r"
+local holder = redis.call('GET', KEYS[1])
+if not holder then return {-1, {}} end
+if holder ~= ARGV[1] then return {0, {}} end
+for i = 3, #ARGV do redis.call('ZREM', KEYS[2], ARGV[i]) end
+return {1, redis.call('ZRANGE', KEYS[2], 0, ARGV[2])}";
 
-/// KEYS lease; ARGV expected value, new value, ttl in ms.
-pub static CAS: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-         return 1",
-    )
-});
+    /// Turns a claim into a lease, if the claim still stands.
+    /// KEYS lease · ARGV old value, new value, TTL in ms.
+    CAS = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
 
-/// KEYS lease; ARGV value, ttl in ms. 1 renewed, 2 the key was missing and is ours again, 0 another's. Sent as text: a pipelined EVALSHA
-/// meets NOSCRIPT after a restart of Redis. `SET NX` is only asked for while our own deadline stands.
-pub const RENEW: &str = "local v = redis.call('GET', KEYS[1]) \
-     if v == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end \
-     if v then return 0 end \
-     redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) return 2";
+    /// Gives a lease up, if it is ours, and calls the hosts.
+    /// KEYS lease · ARGV our value, channel, session.
+    RELEASE = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+return 1";
 
-/// KEYS lease; ARGV value.
-pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-         return redis.call('DEL', KEYS[1])",
-    )
-});
+    /// A host lives: its time is Redis's, so that hosts' clocks need not agree. What has been silent for a day is forgotten.
+    /// KEYS hosts · ARGV host.
+    HEARTBEAT = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - 86400000)
+return now";
 
-/// KEYS stream, firehose; ARGV most entries, channel, firehose entries, then seq, event id and body by turns, ascending. Appends what
-/// follows the stream's tail without a gap, and answers the tail. The id of an entry is its seq: republishing changes nothing.
-pub static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local tail = 0
-         if redis.call('EXISTS', KEYS[1]) == 1 then
-           local info = redis.call('XINFO', 'STREAM', KEYS[1])
-           for i = 1, #info, 2 do
-             if info[i] == 'last-generated-id' then tail = tonumber(string.match(info[i + 1], '^(%d+)')) end
-           end
-         end
-         local appended = false
-         for i = 4, #ARGV, 3 do
-           local seq = tonumber(ARGV[i])
-           if seq == tail + 1 then
-             redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], ARGV[i] .. '-0', 'id', ARGV[i + 1], 'event', ARGV[i + 2])
-             redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'tenant', string.match(KEYS[1], '[^:]+$'), 'seq', ARGV[i], 'id', ARGV[i + 1])
-             tail = seq
-             appended = true
-           end
-         end
-         if appended then redis.call('PUBLISH', ARGV[2], tail) end
-         return tail",
-    )
-});
+    /// Hosts whose last heartbeat is younger (ARGV[2] = '1') or older than so many ms, by the clock that stamped it.
+    /// KEYS hosts · ARGV age in ms, '1' = younger.
+    HOSTS = r"
+local t = redis.call('TIME')
+local edge = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1]
+if ARGV[2] == '1' then return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. edge, '+inf') end
+return redis.call('ZRANGEBYSCORE', KEYS[1], 0, edge)";
 
-/// KEYS stream; ARGV the tail that was seen, then seq, event id and body of the first event. Begins the stream anew, where nobody has moved it.
-pub static RESTART: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local tail = 0
-         if redis.call('EXISTS', KEYS[1]) == 1 then
-           local info = redis.call('XINFO', 'STREAM', KEYS[1])
-           for i = 1, #info, 2 do
-             if info[i] == 'last-generated-id' then tail = tonumber(string.match(info[i + 1], '^(%d+)')) end
-           end
-         end
-         if tail ~= tonumber(ARGV[1]) then return tail end
-         redis.call('DEL', KEYS[1])
-         redis.call('XADD', KEYS[1], ARGV[2] .. '-0', 'id', ARGV[3], 'event', ARGV[4])
-         return tonumber(ARGV[2])",
-    )
-});
+    /// For how many ms this Redis has remembered. One that has forgotten (or is new) starts counting now.
+    /// KEYS birth.
+    BIRTH = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local born = tonumber(redis.call('GET', KEYS[1]) or '')
+if not born then born = now; redis.call('SET', KEYS[1], now) end
+return now - born";
+
+    /// Appends events to a tenant's stream and the shard's firehose, in order and without a hole, and wakes the readers.
+    ///
+    /// The tail is the last id the stream was given, trimmed or deleted entries included; XINFO fails on a missing stream, which counts as 0.
+    /// Each event says after which one it comes: the first by ARGV[2], the others by their neighbour. What the stream has is passed over; the
+    /// first that does not continue it ends the script. ARGV[3], where not empty, is the tail that the caller saw and wants to start over
+    /// from: the stream is deleted only if nobody has appended since.
+    /// The firehose is shared by tenants, so its ids are times that never go back. It is written only with an append: at least once.
+    /// KEYS stream, firehose · ARGV channel, predecessor, seen tail or '', tenant, entries kept, then seq, id, json of each.
+    /// Answers {1 = all are in the stream, tail}.
+    PUBLISH = r"
+local function last_id(key)
+  if redis.call('EXISTS', key) == 0 then return 0, 0 end
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local a, b = string.match(info[i + 1], '^(%d+)-(%d+)$')
+      return tonumber(a), tonumber(b)
+    end
+  end
+end
+local tail = last_id(KEYS[1])
+if ARGV[3] ~= '' then
+  if tail ~= tonumber(ARGV[3]) then return {0, tail} end
+  redis.call('DEL', KEYS[1])
+  tail = 0
+end
+local before, appended, whole = tonumber(ARGV[2]), false, 1
+local t = redis.call('TIME')
+local ms, n = last_id(KEYS[2])
+for i = 6, #ARGV, 3 do
+  local seq = tonumber(ARGV[i])
+  if seq > tail then
+    if tail ~= before then whole = 0 break end
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], ARGV[i] .. '-0', 'id', ARGV[i + 1], 'e', ARGV[i + 2])
+    local now = t[1] * 1000 + math.floor(t[2] / 1000)
+    if now > ms then ms, n = now, 0 else n = n + 1 end
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f-%.0f', ms, n),
+      'tenant', ARGV[4], 'seq', ARGV[i], 'id', ARGV[i + 1], 'e', ARGV[i + 2])
+    tail, appended = seq, true
+  end
+  before = seq
+end
+if appended then redis.call('PUBLISH', ARGV[1], string.format('%.0f', tail)) end
+return {whole, tail}";
+}
+
+/// Prolongs a lease, or takes it again where Redis has forgotten it and our deadline stands. Sent as text: in a pipeline a script known
+/// only by its hash fails after a restart of Redis.
+/// KEYS lease · ARGV our value, TTL in ms. Answers 1 prolonged, 2 taken again, 0 another's.
+pub(crate) const RENEW: &str = r"
+local holder = redis.call('GET', KEYS[1])
+if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
+if not holder then redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) return 2 end
+return 0";

@@ -46,6 +46,10 @@ class Simulator {
   enterCode = (phone, code) => this.ask('POST', `/accounts/${phone}/enter-code`, { code });
   devices = (phone) => this.ask('GET', `/accounts/${phone}/devices`);
   removeDevice = (phone, id) => this.ask('DELETE', `/accounts/${phone}/devices/${id}`);
+  offline = (phone) => this.ask('POST', `/accounts/${phone}/offline`);
+  online = (phone) => this.ask('POST', `/accounts/${phone}/online`);
+  fault = (kind, more = {}) => this.ask('POST', '/faults', { kind, ...more });
+  mend = ({ id }) => this.ask('DELETE', `/faults/${id}`);
   read = (phone, chat) => this.ask('POST', `/accounts/${phone}/read`, { chat });
   messages = (phone, chat) => this.ask('GET', `/accounts/${phone}/chats/${chat}/messages`);
   stats = () => this.ask('GET', '/stats');

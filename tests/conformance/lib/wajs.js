@@ -6,15 +6,17 @@ import { until } from './wait.js';
 const BUNDLE = readFileSync(createRequire(import.meta.url).resolve('@wppconnect/wa-js'), 'utf8');
 const CONFIG = 'window.WPPConfig = { disableGoogleAnalytics: true, linkPreviewApiServers: [] };';
 const EVENTS = [
-  ...['conn.auth_code_change', 'conn.stream_mode_changed', 'conn.backend_event', 'conn.logout', 'conn.logout_reason'],
+  ...['conn.auth_code_change', 'conn.stream_mode_changed', 'conn.stream_info_changed', 'conn.backend_event'],
+  ...['conn.logout', 'conn.logout_reason'],
   ...['chat.new_message', 'chat.msg_ack_change'],
 ];
 
 /** In the page: reports each event as plain data. */
 function listen(names) {
+  const text = (id) => (id ? String(id) : null);
   const shapes = {
     'chat.new_message': (m) => ({ id: m.id.toString(), body: m.body, type: m.type, from: String(m.from), fromMe: m.id.fromMe }),
-    'chat.msg_ack_change': (a) => ({ ack: a.ack, sender: a.sender ? String(a.sender) : null, ids: a.ids.map(String), idParts: a.ids.map((k) => k.id) }),
+    'chat.msg_ack_change': (a) => ({ ack: a.ack, sender: text(a.sender), ids: a.ids.map(text), idParts: a.ids.map((k) => k.id) }),
     'conn.auth_code_change': (code) => code && code.fullCode,
   };
   const plain = (data) => data ?? null;
@@ -57,13 +59,22 @@ export class Page {
     return this.tab.evaluate(work, ...args);
   }
 
-  /** The first event of that name, from `from` on, that fits. */
-  heard(name, fits = () => true, from = 0) {
-    return until(`event ${name}`, 8_000, () => this.events.slice(from).find((e) => e.name === name && fits(e.data))).then((e) => e.data ?? e);
+  /** The data of the first event of that name that fits. */
+  heard(name, fits = () => true) {
+    return until(`event ${name}`, 8_000, () => this.events.find((e) => e.name === name && fits(e.data))).then((e) => e.data);
   }
 
   count(name, fits) {
     return this.events.filter((e) => e.name === name && fits(e.data)).length;
+  }
+
+  /** Linked, synced and connected. */
+  connected() {
+    const is = () => {
+      const { mode, info } = WPP.conn.getStreamData();
+      return mode === 'MAIN' && info === 'NORMAL' && WPP.whatsapp.Socket.state === 'CONNECTED';
+    };
+    return until('the page is connected', 10_000, () => this.run(is));
   }
 
   mode(wanted) {

@@ -38,7 +38,7 @@
   async function queryWidExists(wid) {
     const found = await wire.ask({ op: 'exists', wid: wid.toString() });
     if (!found.wid) return null;
-    pair(found.phone, found.lid);
+    pair(found.wid, found.lid);
     return { wid: createWid(found.wid), biz: false, lid: found.lid ? createWid(found.lid) : undefined };
   }
 

@@ -89,6 +89,7 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
     let owner = state.owner(id);
     match (op, &owner) {
         ("hello", _) => match frame["creds"]["device"].as_str() {
+            Some(device) if state.refuses(device) => state.cut(id),
             Some(device) if state.resume(id, device) => state.sync(id),
             Some(_) => state.tell(id, json!({"ev": "loggedout", "reason": "unknown_companion"})),
             None => {
@@ -112,9 +113,9 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
             let _ = state.read(phone, frame["chat"].as_str().unwrap_or_default());
         }
         ("exists", Some(_)) => {
-            let found = state.account(frame["wid"].as_str().unwrap_or_default()).map(|a| (a.wid(), a.lid_wid(), a.phone.clone())).ok();
-            let (wid, lid, phone) = found.map_or((None, None, None), |(w, l, p)| (Some(w), Some(l), Some(p)));
-            state.tell(id, answer(json!({"wid": wid, "lid": lid, "phone": phone})));
+            let found = state.account(frame["wid"].as_str().unwrap_or_default()).map(|a| (a.wid(), a.lid_wid())).ok();
+            let (wid, lid) = found.unzip();
+            state.tell(id, answer(json!({"wid": wid, "lid": lid})));
         }
         ("group.create", Some((phone, _))) => {
             let members = frame["participants"].as_array().cloned().unwrap_or_default();

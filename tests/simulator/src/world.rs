@@ -2,6 +2,8 @@
 
 mod account;
 mod routing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -236,12 +238,19 @@ impl State {
         Ok((id, creds))
     }
 
+    fn account_of(&self, device: &str) -> Option<String> {
+        self.accounts.values().find(|a| a.devices.iter().any(|d| d.id == device)).map(|a| a.phone.clone())
+    }
+
+    /// Whether a fault keeps this device out. One for all accounts acts before the hello, where nobody knows yet who comes.
+    pub fn refuses(&mut self, device: &str) -> bool {
+        self.account_of(device).is_some_and(|phone| self.faults.take(Kind::RefuseConnect, &phone).is_some())
+    }
+
     /// A page that kept its credentials. `false`: the device is not linked any more.
     pub fn resume(&mut self, id: SocketId, device: &str) -> bool {
         self.stats.hellos += 1;
-        let Some(phone) = self.accounts.values().find(|a| a.devices.iter().any(|d| d.id == device)).map(|a| a.phone.clone()) else {
-            return false;
-        };
+        let Some(phone) = self.account_of(device) else { return false };
         for other in self.sockets_of(&phone, Some(device)) {
             self.tell(other, json!({"ev": "conflict"}));
             if let Some(socket) = self.sockets.get_mut(&other) {

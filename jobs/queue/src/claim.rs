@@ -1,0 +1,73 @@
+//! Becoming the owner of a session, and giving it up.
+
+use std::{sync::Arc, time::Duration};
+
+use contract::{OwnerId, SessionId, fault_point};
+use store::leases::Claimable;
+
+use crate::{
+    Hub, Lease, QueueError, hosts, keys,
+    lease::{boottime_ms, confirm, give_up, millis, seize},
+};
+
+/// The bump's share of the claim's life: a late one changes nothing, but need not be waited for.
+const BUMP_WITHIN: Duration = Duration::from_secs(3);
+
+impl Hub {
+    /// Tries to become the owner of a session. Its lanes are closed at first, but for `control`. `None`: somebody else holds it, was faster,
+    /// or may still hold it (Redis has forgotten its leases less than a TTL ago, and the row names an owner).
+    ///
+    /// # Errors
+    /// [`QueueError`]; then nothing is owned here.
+    pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Option<Lease>, QueueError> {
+        if claim.owned && hosts::birth(&self.redis).await? < self.timings.lease_ttl() {
+            return Ok(None);
+        }
+        let (key, owner) = (keys::lease(claim.tenant, claim.session), OwnerId::new());
+        let value = format!("?:{owner}");
+        let mut redis = self.redis.shared();
+        if !seize(&mut redis, &key, &value, self.timings.lease_ttl()).await? {
+            return Ok(None);
+        }
+        let _ = fault_point!("lease.after_claim", "session" => claim.session);
+        let lease = self.bump(claim, owner, &key, &value).await;
+        if !matches!(lease, Ok(Some(_))) {
+            // Without us the claim would keep others out for a TTL; if this fails too, it does.
+            let _ = give_up(&mut redis, &key, &value, claim.session).await;
+        }
+        let Some(lease) = lease? else { return Ok(None) };
+        self.insert(lease.0.clone());
+        Ok(Some(lease))
+    }
+
+    async fn bump(&self, claim: &Claimable, owner: OwnerId, key: &str, value: &str) -> Result<Option<Lease>, QueueError> {
+        let _ = fault_point!("lease.before_bump", "session" => claim.session);
+        let bump = store::leases::bump(&self.pool, claim, owner, self.host);
+        let bumped = tokio::time::timeout(BUMP_WITHIN, bump).await.map_err(|_| QueueError::TimedOut)??;
+        let Some(held) = bumped else { return Ok(None) };
+        let _ = fault_point!("lease.before_cas", "session" => claim.session);
+        let sent = boottime_ms();
+        let ttl = self.timings.lease_ttl();
+        if !confirm(&mut self.redis.shared(), key, value, &held, ttl).await? {
+            // The claim ran out on the way: the epoch is ours and nobody acts under it.
+            store::leases::release(&self.pool, &held).await?;
+            return Ok(None);
+        }
+        Ok(Some(Lease::new(held, sent + millis(ttl), &self.timings)))
+    }
+
+    /// Gives a session up: first the row, then the lease, so that whoever is called by the latter waits for nothing. A session that is not
+    /// owned here (any more) is none of ours to release.
+    ///
+    /// # Errors
+    /// [`QueueError`]; the session is still owned, and the caller may try again.
+    pub async fn release(&self, session: SessionId) -> Result<(), QueueError> {
+        let Some(owned) = self.find(session) else { return Ok(()) };
+        owned.set_open(false);
+        store::leases::release(&self.pool, &owned.held).await?;
+        let given = give_up(&mut self.redis.shared(), &owned.key, &owned.value, session).await;
+        // The row is free: the rest ends with the TTL.
+        self.forget(&owned);
+        given.map(drop)
+    }
+}

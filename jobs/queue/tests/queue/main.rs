@@ -1,0 +1,6 @@
+//! What the queue promises, against a Redis and a Postgres of each test's own.
+
+mod events;
+mod lanes;
+mod leases;
+mod support;

@@ -1,0 +1,75 @@
+//! The harness's servers, asked in the ways that these tests ask.
+
+use std::{collections::BTreeMap, process::Command};
+
+use harness::{Folder, User, postgres::Postgres};
+use redis::FromRedisValue;
+use tokio::sync::Mutex;
+
+/// A Redis that can be stopped and started again on its port.
+pub struct RedisServer {
+    server: Mutex<harness::redis::Redis>,
+    url: String,
+}
+
+impl RedisServer {
+    pub async fn start(user: User, folder: &Folder) -> Self {
+        let server = harness::redis::Redis::start(user, folder, folder.path()).await.expect("redis starts");
+        Self { url: server.url(), server: Mutex::new(server) }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub async fn up(&self) {
+        self.server.lock().await.up().await.expect("redis starts");
+    }
+
+    /// Kills it: all it held is gone.
+    pub async fn down(&self) {
+        self.server.lock().await.kill().await;
+    }
+
+    pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).expect("the URL is good");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("connects");
+        let mut cmd = redis::cmd(command[0]);
+        cmd.arg(&command[1..]).query_async(&mut connection).await.expect("answers")
+    }
+
+    pub async fn run(&self, command: &[&str]) {
+        self.ask::<redis::Value>(command).await;
+    }
+
+    /// How often each command has been called, by clients or by scripts.
+    pub async fn calls(&self) -> BTreeMap<String, u64> {
+        let info: String = self.ask(&["INFO", "commandstats"]).await;
+        let calls = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        info.lines().filter_map(calls).collect()
+    }
+}
+
+/// A Postgres that is asked in plain SQL.
+pub struct PostgresServer(Postgres);
+
+impl PostgresServer {
+    pub async fn start(user: User, folder: &Folder) -> Self {
+        Self(Postgres::start(user, folder, folder.path()).await.expect("postgres starts"))
+    }
+
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+
+    /// Runs SQL and answers what it prints.
+    pub fn run(&self, sql: &str) -> String {
+        let mut psql = Command::new("psql");
+        let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output().expect("psql runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
