@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
-    Error, Folder, User,
+    Error, Folder, Proxy, User,
     client::ApiClient,
     faults::Faults,
     postgres::Postgres,
@@ -28,13 +28,15 @@ pub struct Settings {
     pub timings: String,
     /// Whether fault points are served.
     pub faults: bool,
+    /// Whether the services reach Postgres and Redis through a [`Proxy`] each.
+    pub proxies: bool,
     /// Where logs go; in the stack's own folder where it is not given.
     pub logs: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timings: QUICK.to_owned(), faults: true, logs: None }
+        Self { timings: QUICK.to_owned(), faults: true, proxies: false, logs: None }
     }
 }
 
@@ -65,6 +67,14 @@ impl Tenant {
     }
 }
 
+/// What stands between the services and their servers.
+pub struct Proxies {
+    /// Before Postgres.
+    pub postgres: Proxy,
+    /// Before Redis.
+    pub redis: Proxy,
+}
+
 /// Everything. Fields end in this order: services before the servers they use.
 pub struct Stack {
     hosts: usize,
@@ -74,6 +84,8 @@ pub struct Stack {
     pub sim: Simulator,
     /// Fault points.
     pub faults: Option<Faults>,
+    /// Where [`Settings::proxies`] asked for them.
+    pub proxies: Option<Proxies>,
     /// Redis.
     pub redis: Redis,
     /// Postgres.
@@ -128,19 +140,25 @@ impl Stack {
         );
         let (postgres, redis, sim) = (postgres?, redis?, sim?);
         let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
+        let (mut database_url, mut redis_url, mut proxies) = (postgres.url(), redis.url(), None);
+        if settings.proxies {
+            let through = Proxies { postgres: Proxy::before(&database_url).await?, redis: Proxy::before(&redis_url).await? };
+            (database_url, redis_url) = (through.postgres.url(&database_url), through.redis.url(&redis_url));
+            proxies = Some(through);
+        }
         let shared = Shared {
             user,
             bin,
             logs,
-            database_url: postgres.url(),
-            redis_url: redis.url(),
+            database_url,
+            redis_url,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
         Api::migrate(&shared)?;
         let api = Api::start(&shared).await?;
         let data = folder.sub("data")?;
-        Ok(Self { hosts: 0, api, sim, faults, redis, postgres, shared, data, folder })
+        Ok(Self { hosts: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
     }
 
     /// Another session host.
@@ -176,6 +194,11 @@ impl Stack {
     /// The fault points.
     pub fn points(&self) -> &Faults {
         self.faults.as_ref().expect("the stack serves fault points")
+    }
+
+    /// The proxies.
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the stack has proxies")
     }
 
     /// The database, to look at what callers cannot see.
