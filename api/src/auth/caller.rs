@@ -1,6 +1,7 @@
 //! Who calls.
 
 use axum::extract::FromRequestParts;
+use chrono::{DateTime, Utc};
 use contract::{TenantId, UserId};
 use http::{header, request::Parts};
 use store::{
@@ -9,6 +10,7 @@ use store::{
 };
 use uuid::Uuid;
 
+use super::Claims;
 use crate::{
     problem::{Code, Problem},
     state::AppState,
@@ -25,12 +27,24 @@ pub struct Caller {
     pub rol: Rol,
     /// The login that the token came from.
     pub login: Uuid,
+    expires_at: DateTime<Utc>,
 }
 
 impl Caller {
     /// In whose eyes the store looks.
     pub const fn viewer(&self) -> Viewer {
         Viewer::new(self.tenant, self.user, self.rol)
+    }
+    /// When the token's time is over, by the database's clock.
+    pub const fn expires_at(&self) -> DateTime<Utc> {
+        self.expires_at
+    }
+    /// The caller as it is now (at most a second ago): what is held open for it asks again and again.
+    ///
+    /// # Errors
+    /// Those of a new request with the same token.
+    pub async fn recheck(&self, app: &AppState) -> Result<Self, Problem> {
+        judge(app, self).await
     }
     /// # Errors
     /// `role_forbidden` for everyone but an ADMIN.
@@ -58,15 +72,29 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> {
-    let refused = || Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …");
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
     let (scheme, token) = header.split_once(' ').ok_or_else(refused)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(refused());
     }
     let claims = app.tokens.check(token.trim()).map_err(|_| refused())?;
-    let (status, now) = app.standings.of(&app.pool, &claims).await?.ok_or_else(refused)?;
-    if claims.exp <= now.timestamp() {
+    admit(app, &claims).await
+}
+
+fn refused() -> Problem {
+    Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …")
+}
+
+/// The caller of claims whose signature was checked, if it still counts.
+pub(super) async fn admit(app: &AppState, claims: &Claims) -> Result<Caller, Problem> {
+    let rol = Rol::from_name(&claims.rol).ok_or_else(refused)?;
+    let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?;
+    judge(app, &Caller { tenant: claims.tenant, user: claims.user, rol, login: claims.sid, expires_at }).await
+}
+
+async fn judge(app: &AppState, caller: &Caller) -> Result<Caller, Problem> {
+    let (status, now) = app.standings.of(&app.pool, caller.tenant, caller.user, caller.login).await?.ok_or_else(refused)?;
+    if caller.expires_at <= now {
         return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
     }
     match status.standing {
@@ -76,10 +104,10 @@ async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> 
         Standing::UserInactive => return Err(refused()),
         Standing::Active => {}
     }
-    if !status.login_live || claims.rol != status.rol.as_str() {
+    if !status.login_live || caller.rol != status.rol {
         return Err(refused());
     }
-    Ok(Caller { tenant: claims.tenant, user: claims.user, rol: status.rol, login: claims.sid })
+    Ok(*caller)
 }
 
 /// A caller who is an ADMIN of its tenant.

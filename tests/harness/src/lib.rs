@@ -9,6 +9,7 @@ pub mod process;
 pub mod redis;
 pub mod services;
 pub mod simulator;
+pub mod sse;
 mod stack;
 mod user;
 mod wait;
