@@ -13,7 +13,6 @@ pub mod realtime;
 mod routes;
 pub mod serve;
 pub mod state;
-pub mod telemetry;
 pub mod timestamp;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};

@@ -27,7 +27,7 @@ pub struct Caller {
     pub rol: Rol,
     /// The login that the token came from.
     pub login: Uuid,
-    expires_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl Caller {
@@ -35,17 +35,31 @@ impl Caller {
     pub const fn viewer(&self) -> Viewer {
         Viewer::new(self.tenant, self.user, self.rol)
     }
-    /// When the token's time is over, by the database's clock.
-    pub const fn expires_at(&self) -> DateTime<Utc> {
+    /// When the credential's time is over, by the database's clock; none: never. A stream ends then.
+    pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.expires_at
     }
-    /// The caller as it is now (at most a second ago): what is held open for it asks again and again.
+
+    /// The same caller as it is now, from an answer of the database that is at most a second old: whoever holds a request open asks before
+    /// each thing it hands out, and ends with what this refuses.
     ///
     /// # Errors
-    /// Those of a new request with the same token.
+    /// As for a new request: `unauthenticated`, `token_expired`, `tenant_suspended`, `unavailable`.
     pub async fn recheck(&self, app: &AppState) -> Result<Self, Problem> {
-        judge(app, self).await
+        let (status, now) = app.standings.of(&app.pool, self.tenant, self.user, self.login).await?.ok_or_else(refused)?;
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
+        }
+        match status.standing {
+            Standing::TenantSuspended => {
+                return Err(Problem::new(Code::TenantSuspended, "the operator of this installation suspended the tenant"));
+            }
+            Standing::UserInactive => return Err(refused()),
+            Standing::Active => {}
+        }
+        if !status.login_live || self.rol != status.rol { Err(refused()) } else { Ok(*self) }
     }
+
     /// # Errors
     /// `role_forbidden` for everyone but an ADMIN.
     pub fn admin(self) -> Result<Admin, Problem> {
@@ -71,6 +85,10 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
+fn refused() -> Problem {
+    Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …")
+}
+
 async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> {
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
     let (scheme, token) = header.split_once(' ').ok_or_else(refused)?;
@@ -81,33 +99,11 @@ async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> 
     admit(app, &claims).await
 }
 
-fn refused() -> Problem {
-    Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …")
-}
-
 /// The caller of claims whose signature was checked, if it still counts.
 pub(super) async fn admit(app: &AppState, claims: &Claims) -> Result<Caller, Problem> {
     let rol = Rol::from_name(&claims.rol).ok_or_else(refused)?;
-    let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?;
-    judge(app, &Caller { tenant: claims.tenant, user: claims.user, rol, login: claims.sid, expires_at }).await
-}
-
-async fn judge(app: &AppState, caller: &Caller) -> Result<Caller, Problem> {
-    let (status, now) = app.standings.of(&app.pool, caller.tenant, caller.user, caller.login).await?.ok_or_else(refused)?;
-    if caller.expires_at <= now {
-        return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
-    }
-    match status.standing {
-        Standing::TenantSuspended => {
-            return Err(Problem::new(Code::TenantSuspended, "the operator of this installation suspended the tenant"));
-        }
-        Standing::UserInactive => return Err(refused()),
-        Standing::Active => {}
-    }
-    if !status.login_live || caller.rol != status.rol {
-        return Err(refused());
-    }
-    Ok(*caller)
+    let expires_at = Some(DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?);
+    Caller { tenant: claims.tenant, user: claims.user, rol, login: claims.sid, expires_at }.recheck(app).await
 }
 
 /// A caller who is an ADMIN of its tenant.

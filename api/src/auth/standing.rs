@@ -22,7 +22,7 @@ const MANY: usize = 4096;
 pub struct Standings(Mutex<HashMap<(Uuid, Uuid), (Instant, Status)>>);
 
 impl Standings {
-    /// The status of a user and its login, and the time by the database's clock. `None`: no such user.
+    /// The status of a token's holder and login, and the time by the database's clock. `None`: no such user.
     ///
     /// # Errors
     /// Where the database does not answer; then nobody is let in.

@@ -33,7 +33,7 @@ impl Caller {
             iat: now,
             jti: Uuid::now_v7(),
             sid: self.login,
-            until: Some(self.expires_at().timestamp()),
+            until: self.expires_at().map(|end| end.timestamp()),
         };
         app.tokens.seal(&TICKET, &claims).map_err(|why| Problem::internal().because(why))
     }
