@@ -9,6 +9,7 @@ pub mod middleware;
 pub mod openapi;
 pub mod problem;
 pub mod qr;
+pub mod realtime;
 mod routes;
 pub mod serve;
 pub mod state;

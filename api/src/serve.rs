@@ -33,7 +33,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
     };
     let pool = pool.map_err(|why| format!("DATABASE_URL: {why}"))?;
     let redis = queue::Redis::connect(config.redis_url.expose_secret()).await.map_err(|why| format!("REDIS_URL: {why}"))?;
-    Ok(AppState::new(pool, redis, tokens, config.timings.clone()))
+    Ok(AppState { on_lambda: config.lambda.is_some(), ..AppState::new(pool, redis, tokens, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.

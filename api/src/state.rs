@@ -30,6 +30,8 @@ pub struct AppState {
     pub standings: Arc<Standings>,
     /// The protocol's durations.
     pub timings: Arc<Timings>,
+    /// Whether this is a Lambda function: nothing outlives a response there.
+    pub on_lambda: bool,
 }
 
 impl AppState {
@@ -46,6 +48,7 @@ impl AppState {
             passwords: Passwords::default(),
             standings: Arc::default(),
             timings: Arc::new(timings),
+            on_lambda: false,
         }
     }
 }

@@ -23,9 +23,17 @@ use uuid::Uuid;
 
 /// How long an access token lives, in seconds.
 pub const LIFETIME: i64 = 600;
-const AUDIENCE: &str = "zaguan-api";
-/// RFC 9068: tells an access token from every other token that the same keys may sign.
-const TYPE: &str = "at+jwt";
+
+/// What a token is for: audience and type tell it from every other token that the same keys sign.
+pub(super) struct Purpose {
+    audience: &'static str,
+    kind: &'static str,
+}
+
+/// RFC 9068.
+const ACCESS: Purpose = Purpose { audience: "zaguan-api", kind: "at+jwt" };
+/// Opens one stream.
+pub(super) const TICKET: Purpose = Purpose { audience: "zaguan-stream", kind: "ticket+jwt" };
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +58,9 @@ pub struct Claims {
     pub jti: Uuid,
     /// The login it came from: logging out voids it.
     pub sid: Uuid,
+    /// In a ticket: the end of the access token it was bought with, Unix seconds. The stream ends then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
 }
 
 /// The configured keys do not do.
@@ -115,13 +126,19 @@ impl Tokens {
             rol: rol.to_owned(),
             tenant,
             iss: self.issuer.clone(),
-            aud: AUDIENCE.to_owned(),
+            aud: ACCESS.audience.to_owned(),
             exp: iat + LIFETIME,
             iat,
             jti: Uuid::now_v7(),
             sid,
+            until: None,
         };
-        let header = Header { typ: Some(TYPE.to_owned()), kid: Some(self.signing.id.clone()), ..Header::new(Algorithm::EdDSA) };
+        self.seal(&ACCESS, &claims)
+    }
+
+    pub(super) fn seal(&self, purpose: &Purpose, claims: &Claims) -> Result<String, Error> {
+        let claims = Claims { iss: self.issuer.clone(), aud: purpose.audience.to_owned(), ..claims.clone() };
+        let header = Header { typ: Some(purpose.kind.to_owned()), kid: Some(self.signing.id.clone()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, &claims, &self.signing.signing)
     }
 
@@ -130,13 +147,17 @@ impl Tokens {
     /// # Errors
     /// [`BadToken`].
     pub fn check(&self, token: &str) -> Result<Claims, BadToken> {
+        self.open(&ACCESS, token)
+    }
+
+    pub(super) fn open(&self, purpose: &Purpose, token: &str) -> Result<Claims, BadToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| BadToken)?;
-        if header.typ.as_deref() != Some(TYPE) || header.alg != Algorithm::EdDSA {
+        if header.typ.as_deref() != Some(purpose.kind) || header.alg != Algorithm::EdDSA {
             return Err(BadToken);
         }
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[purpose.audience]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_exp = false;

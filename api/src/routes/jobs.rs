@@ -189,6 +189,7 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what ends in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
+    let mut caller = *caller;
     loop {
         let job = jobs::fetch(&app.pool, caller.viewer(), id).await?;
         if job.as_ref().is_none_or(|j| j.state.is_final()) {
@@ -207,6 +208,7 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
             () = tokio::time::sleep_until(deadline) => return Ok(job),
             () = app.stopping.cancelled() => return Ok(job),
         }
+        caller = caller.recheck(app).await?;
     }
 }
 

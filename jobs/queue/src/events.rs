@@ -300,14 +300,40 @@ impl Follow {
         }
     }
 
+    /// The next event and those that are there behind it, at most `most`. May be dropped and called again: nothing is lost.
+    pub async fn batch(&mut self, most: usize) -> Vec<Arc<Event>> {
+        let mut events = vec![self.next().await];
+        while events.len() < most {
+            if let Some(event) = self.ready.pop_front() {
+                self.last = event.seq;
+                events.push(event);
+                continue;
+            }
+            match self.events.try_recv() {
+                Ok(event) if event.seq == self.last + 1 && self.known <= self.last => {
+                    self.last = event.seq;
+                    self.known = event.seq;
+                    events.push(event);
+                }
+                // `next` says what to make of it.
+                Ok(event) => {
+                    self.known = self.known.max(event.seq);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        events
+    }
+
     /// Up to where the follower has judged: the last event given out.
     pub const fn last(&self) -> i64 {
         self.last
     }
 
-    /// How many events are known that have not been given out.
-    pub fn behind(&self) -> i64 {
-        self.known.max(self.room.last.load(Ordering::Acquire)) - self.last
+    /// The last event that is known to exist.
+    pub fn head(&self) -> i64 {
+        self.known.max(self.room.last.load(Ordering::Acquire))
     }
 
     async fn fetch(&mut self) {

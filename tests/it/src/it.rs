@@ -3,6 +3,8 @@
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
+mod people;
+mod streams;
 mod tenants_apart;
 mod worker;
 
