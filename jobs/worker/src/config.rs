@@ -1,16 +1,22 @@
 //! Every setting of the worker, read once.
 
-use std::net::SocketAddr;
+use std::{ffi::OsString, net::SocketAddr};
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
+use service::Environment;
 use store::retention::Days;
 
 use crate::schedule::Schedule;
 
 /// `zaguan-worker`: retention, expiry and other housekeeping.
 #[derive(Debug, Parser)]
-#[command(name = "zaguan-worker", version, about = "Does the housekeeping of an installation: partitions, retention, expiry")]
+#[command(
+    name = "zaguan-worker",
+    version,
+    about = "Does the housekeeping of an installation: partitions, retention, expiry",
+    after_help = "Each variable may also be given as NAME_FILE."
+)]
 pub struct Config {
     /// Postgres, as the owner of the schema (partitions are made and dropped).
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -44,15 +50,6 @@ pub struct Config {
     pub rust_log: String,
 }
 
-/// What mistakes are forgiven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Environment {
-    /// None.
-    Production,
-    /// Loopback test set-ups.
-    Development,
-}
-
 /// Why the worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BadStart {
@@ -65,6 +62,14 @@ pub enum BadStart {
 const PLACEHOLDER: &str = "change-me";
 
 impl Config {
+    /// Reads arguments and environment. A bad start names the variable.
+    ///
+    /// # Errors
+    /// What clap says, and a `NAME_FILE` that cannot be read.
+    pub fn read(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(service::with_files(&Self::command(), args, env)?)
+    }
+
     /// What production does not forgive.
     ///
     /// # Errors
@@ -72,9 +77,9 @@ impl Config {
     pub fn check(&self) -> Result<(), BadStart> {
         let secrets = [("DATABASE_URL", &self.database_url), ("REDIS_URL", &self.redis_url)];
         let example = secrets.into_iter().find(|(_, secret)| secret.expose_secret().contains(PLACEHOLDER));
-        match (self.zaguan_env, example) {
-            (Environment::Production, Some((name, _))) => Err(BadStart::Placeholder(name)),
-            (Environment::Production | Environment::Development, _) => Ok(()),
+        match example {
+            Some((name, _)) if self.zaguan_env.is_production() => Err(BadStart::Placeholder(name)),
+            Some(_) | None => Ok(()),
         }
     }
 

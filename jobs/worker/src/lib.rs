@@ -9,4 +9,3 @@ pub mod queue;
 pub mod schedule;
 pub mod serve;
 pub mod tasks;
-pub mod telemetry;

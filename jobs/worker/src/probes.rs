@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
-use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use store::PgPool;
 use tokio::time::timeout;
@@ -11,6 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a store may take to answer a probe.
 const WITHIN: Duration = Duration::from_secs(2);
+
+/// Starts counting.
+///
+/// # Errors
+/// Where something counts already.
+pub fn count() -> Result<PrometheusHandle, BuildError> {
+    const SECONDS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?.install_recorder()
+}
 
 /// What the probes look at.
 #[derive(Clone)]

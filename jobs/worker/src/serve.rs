@@ -15,7 +15,6 @@ use crate::{
     queue::{self, Carrier},
     schedule,
     tasks::Tools,
-    telemetry,
 };
 
 /// How long an ending process waits for the tasks that run. What is cut off runs again elsewhere.
@@ -27,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(30);
 /// What kept it from starting; the variable is named.
 pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     config.check()?;
-    telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
-    let metrics = telemetry::metrics()?;
+    service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
+    let metrics = probes::count()?;
     let pool =
         store::connect(config.database_url.expose_secret(), config.database_pool).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
     let url = config.redis_url.expose_secret();
