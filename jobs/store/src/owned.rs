@@ -150,7 +150,8 @@ pub enum Linked {
     Fenced,
 }
 
-/// Binds the session to the account that the page is linked to. Chats made before the first link become the account's.
+/// Binds the session to the account that the page is linked to. Chats made before the first link become the account's. A request that read
+/// the session before an earlier link may have made such a chat after it: where the account has one of the same name, that one goes on.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -163,9 +164,26 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linke
                      where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
                        and (expected_account is null or expected_account = $4)
                     returning id),
-                a as (update chat_alias set account = $4 from s where session = s.id and chat_alias.account = '' returning 1),
-                b as (update chat set account = $4 from s where session = s.id and chat.account = '' returning 1),
-                m as (update message set account = $4 from s where session = s.id and message.account = '' returning 1)
+                twice as (
+                    select old.chat, (array_agg(new.chat order by new.chat))[1] as goes_on
+                      from s join chat_alias old on old.session = s.id and old.account = ''
+                             join chat_alias new on new.session = s.id and new.account = $4 and new.alias = old.alias
+                     where old.chat <> new.chat group by old.chat),
+                known as (
+                    delete from chat_alias using s where session = s.id and chat_alias.account = '' and exists (
+                           select 1 from chat_alias new where new.session = s.id and new.account = $4 and new.alias = chat_alias.alias)),
+                a as (
+                    update chat_alias set account = $4, chat = coalesce((select goes_on from twice where twice.chat = chat_alias.chat), chat)
+                      from s where session = s.id and chat_alias.account = '' and not exists (
+                           select 1 from chat_alias new where new.session = s.id and new.account = $4 and new.alias = chat_alias.alias)),
+                b as (
+                    update chat set account = $4, merged_into = (select goes_on from twice where twice.chat = chat.id)
+                      from s where session = s.id and chat.account = ''),
+                m as (
+                    update message set account = $4, chat = coalesce((select goes_on from twice where twice.chat = message.chat), chat)
+                      from s where session = s.id and message.account = ''),
+                j as (update job set chat = twice.goes_on from twice where job.chat = twice.chat),
+                g as (update access_grant set chat = twice.goes_on from twice where access_grant.chat = twice.chat)
            select true as "linked!" from s"#,
         held.session().uuid(),
         held.epoch(),
