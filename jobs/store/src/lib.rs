@@ -43,6 +43,16 @@ impl StoreError {
     pub fn outcome_unclear(&self) -> bool {
         matches!(self.0, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed)
     }
+
+    /// Whether the database refuses what the statement carries (SQLSTATE class 22): repeating it changes nothing.
+    pub fn data_refused(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("22"))
+    }
+
+    /// The database's own code, where it answered.
+    pub fn sqlstate(&self) -> Option<String> {
+        self.0.as_database_error()?.code().map(Into::into)
+    }
 }
 
 /// What a store function answers.

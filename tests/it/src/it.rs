@@ -3,6 +3,7 @@
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
+mod browser_odd_text;
 mod tenants_apart;
 
 use std::time::Duration;
