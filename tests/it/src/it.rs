@@ -5,6 +5,7 @@ mod browser_faults;
 mod browser_messages;
 mod browser_odd_text;
 mod tenants_apart;
+mod worker;
 
 use std::time::Duration;
 
