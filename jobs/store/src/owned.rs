@@ -94,7 +94,7 @@ pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Ve
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
 /// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for: a start that came meanwhile
-/// wins. `None`: no longer ours, or no longer wished for.
+/// wins. No event where the row says so already: a first try has come to its end after all. `None`: no longer ours, or no longer wished for.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -107,19 +107,24 @@ pub async fn set_state(
 ) -> Result<Option<Vec<Event>>> {
     let data = json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me.map(account_json)}});
     let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
-    let rows = sqlx::query_as!(
-        log::Row,
-        r#"with s as (
+    let rows = sqlx::query!(
+        r#"with held as (
+                    select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
+                       for no key update),
+                s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 then 'stopped' else wanted end
-                     where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
-                    returning tenant),
+                      from held where session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
+                    returning held.tenant),
                 c as (
                     update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant
-                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at)
-           insert into event (tenant, seq, day, id, type, at, session, data)
-           select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $7, $8, c.at, $1, $9 from c
-           returning id, seq, type as kind, at, session, chat, data"#,
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at),
+                e as (
+                    insert into event (tenant, seq, day, id, type, at, session, data)
+                    select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $7, $8, c.at, $1, $9 from c
+                    returning id, seq, type, at, session, chat, data)
+           select true as "ours!", e.id as "id?", e.seq as "seq?", e.type as "kind?", e.at as "at?", e.session, e.chat, e.data as "data?"
+             from held left join e on true"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -132,7 +137,15 @@ pub async fn set_state(
     )
     .fetch_all(pool)
     .await?;
-    Ok((!rows.is_empty()).then(|| log::events(rows, held.tenant())))
+    let row = |r: Option<log::Row>| r.and_then(|r| r.event(held.tenant()));
+    Ok((!rows.is_empty()).then(|| {
+        rows.into_iter()
+            .filter_map(|r| {
+                let (session, chat) = (r.session, r.chat);
+                row((|| Some(log::Row { id: r.id?, seq: r.seq?, kind: r.kind?, at: r.at?, session, chat, data: r.data? }))())
+            })
+            .collect()
+    }))
 }
 
 fn account_json(account: &Account) -> Value {
