@@ -6,7 +6,7 @@ use store::incoming::Incoming;
 use crate::browser::PageMessage;
 
 /// Types that are part of the protocol and not content.
-const PROTOCOL_KINDS: [&str; 6] = ["protocol", "e2e_notification", "notification_template", "gp2", "notification", "unknown"];
+const PROTOCOL_KINDS: [&str; 5] = ["protocol", "e2e_notification", "notification_template", "gp2", "notification"];
 
 /// The last second of the year 9999, which everything that reads our times can write.
 const LATEST: i64 = 253_402_300_799;

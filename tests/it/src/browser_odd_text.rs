@@ -72,3 +72,16 @@ async fn a_message_that_the_database_refuses_is_told_without_its_content_and_hol
     ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
     ana.client.until_state("stopped", SOON).await;
 }
+
+#[tokio::test]
+async fn a_message_of_a_type_that_the_page_does_not_know_is_told_without_content() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    let sent = stack.sim.ask(reqwest::Method::POST, &format!("/accounts/{PEER}/send"), Some(json!({"to": OURS, "type": "unknown"}))).await;
+    let id = sent.1["id"].as_str().expect("it is sent").to_owned();
+    let told = ana.client.event("the message in the log", SOON, |e| is_message(e, &id)).await;
+    assert_eq!((&told["data"]["message"]["type"], &told["data"]["message"]["text"]), (&json!("unknown"), &Value::Null));
+}
