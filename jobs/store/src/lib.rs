@@ -3,6 +3,7 @@
 //! Statements that touch `session`, `lane_position` or `tenant_counter` are single and auto-committed, and lock in that order.
 
 pub mod accept;
+pub mod acks;
 pub mod aliases;
 pub mod background;
 pub mod counters;

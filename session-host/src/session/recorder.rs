@@ -11,7 +11,7 @@ use store::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, messages};
+use super::{Shared, acks, messages};
 use crate::browser::{MessagesAbove, PageMessage};
 
 /// The most messages that one statement takes.
@@ -33,7 +33,7 @@ pub enum Record {
 }
 
 /// The session is no longer ours: stop writing.
-struct Fenced;
+pub(super) struct Fenced;
 
 /// Writes until the channel closes or the session is lost. What waits for an answer then hears that there is none.
 pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>) {
@@ -95,11 +95,14 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             let _ = answer.send(linked);
             Ok(())
         }
-        Record::Reconcile => reconcile(shared).await,
+        Record::Reconcile => {
+            reconcile(shared).await?;
+            acks::catch_up(shared).await
+        }
     }
 }
 
-async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
+pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let events = {
         let _turn = shared.writing.lock().await;
@@ -208,7 +211,10 @@ async fn resolve(shared: &Shared, message: &PageMessage) -> Result<contract::Cha
 }
 
 /// Repeats a statement until the database has answered.
-async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(shared: &Shared, statement: impl Fn() -> F) -> Result<T, Fenced> {
+pub(super) async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(
+    shared: &Shared,
+    statement: impl Fn() -> F,
+) -> Result<T, Fenced> {
     let mut pause = Duration::from_millis(50);
     loop {
         match statement().await {

@@ -4,6 +4,7 @@ mod browser_death;
 mod browser_faults;
 mod browser_messages;
 mod browser_odd_text;
+mod browser_receipts;
 mod tenants_apart;
 mod worker;
 
