@@ -3,6 +3,7 @@
 //! Statements that touch `session`, `lane_position` or `tenant_counter` are single and auto-committed, and lock in that order.
 
 pub mod accept;
+pub mod acks;
 pub mod aliases;
 pub mod background;
 pub mod counters;
@@ -44,6 +45,16 @@ impl StoreError {
     /// Whether the statement may have been committed all the same: the connection was lost before an answer came.
     pub fn outcome_unclear(&self) -> bool {
         matches!(self.0, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed)
+    }
+
+    /// Whether the database refuses what the statement carries (SQLSTATE class 22): repeating it changes nothing.
+    pub fn data_refused(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("22"))
+    }
+
+    /// The database's own code, where it answered.
+    pub fn sqlstate(&self) -> Option<String> {
+        self.0.as_database_error()?.code().map(Into::into)
     }
 }
 

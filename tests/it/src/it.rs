@@ -5,6 +5,8 @@ mod browser_faults;
 mod browser_messages;
 mod people;
 mod streams;
+mod browser_odd_text;
+mod browser_receipts;
 mod tenants_apart;
 mod worker;
 

@@ -3,4 +3,5 @@
 mod events;
 mod lanes;
 mod leases;
+mod owners;
 mod support;
