@@ -137,6 +137,32 @@ impl Simulator {
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
     }
 
+    /// A phone enters a pairing code. `false`: no page shows it for this number.
+    pub async fn enter_code(&self, phone: &str, code: &str) -> bool {
+        self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
+    }
+
+    /// A phone removes a device; its page is told the reason.
+    pub async fn remove_device(&self, phone: &str, device: &str, reason: &str) {
+        self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}?reason={reason}"), None).await;
+    }
+
+    /// A phone loses its connection, or regains it.
+    pub async fn online(&self, phone: &str, online: bool) {
+        self.done(Method::POST, &format!("/accounts/{phone}/{}", if online { "online" } else { "offline" }), None).await;
+    }
+
+    /// WhatsApp keeps an account out for so many minutes; 0 ends it.
+    pub async fn ban(&self, phone: &str, minutes: u64) {
+        let path = if minutes == 0 { "unban" } else { "ban" };
+        self.done(Method::POST, &format!("/accounts/{phone}/{path}"), Some(json!({"minutes": minutes}))).await;
+    }
+
+    /// What pages asked for that the real site does not have: `{names, requests, unserved, stubs}`.
+    pub async fn strays(&self) -> Value {
+        self.done(Method::GET, "/strict", None).await
+    }
+
     /// Arms a fault.
     pub async fn fault(&self, fault: Value) {
         self.done(Method::POST, "/faults", Some(fault)).await;

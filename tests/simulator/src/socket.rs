@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, body::Body, extract::Request, http::StatusCode, response::Response};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -23,6 +23,8 @@ use crate::{
 const CODES: u32 = 6;
 const FIRST_CODE_MS: u64 = 60_000;
 const NEXT_CODE_MS: u64 = 20_000;
+/// A pairing code.
+const PAIRING_MS: u64 = 180_000;
 /// Between two chunks of history.
 const HISTORY_PAUSE_MS: u64 = 20;
 
@@ -57,12 +59,13 @@ async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(world: Ar
     let (mut sink, mut source) = stream.split();
     let (out, mut outgoing) = mpsc::unbounded_channel();
     let id = world.lock().connect(out);
+    let mut late = FuturesUnordered::new();
     loop {
         tokio::select! {
             frame = source.next() => match frame {
                 Some(Ok(Message::Text(text))) => {
                     if let Ok(frame) = serde_json::from_str::<Value>(&text) {
-                        heard(&world, id, &frame);
+                        arrived(&world, id, frame);
                     }
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
@@ -70,11 +73,61 @@ async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(world: Ar
             },
             told = outgoing.recv() => match told {
                 Some(Out::Frame(frame)) => if sink.send(Message::text(frame.to_string())).await.is_err() { break },
+                Some(Out::Later(ms, frame)) => late.push(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    frame
+                }),
                 Some(Out::Close) | None => break,
             },
+            Some(frame) = late.next() => if sink.send(Message::text(frame.to_string())).await.is_err() { break },
         }
     }
     world.lock().disconnect(id);
+}
+
+/// A frame of a page, and what may befall it.
+fn arrived(world: &Arc<World>, id: SocketId, frame: Value) {
+    let (delay, times) = {
+        let mut state = world.lock();
+        let owner = state.owner(id).map(|(phone, _)| phone).unwrap_or_default();
+        let op = frame["op"].as_str().unwrap_or_default().to_owned();
+        let mut take = |kind| state.faults.take_frame(kind, &owner, &op);
+        if take(Kind::FrameDrop).is_some() {
+            return;
+        }
+        (take(Kind::FrameDelay), if take(Kind::FrameDuplicate).is_some() { 2 } else { 1 })
+    };
+    let world = world.clone();
+    let hear = move || (0..times).for_each(|_| heard(&world, id, &frame));
+    match delay {
+        None => hear(),
+        Some(fault) => drop(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(fault.ms.unwrap_or(500))).await;
+            hear();
+        })),
+    }
+}
+
+/// A page that comes with credentials.
+fn hello(world: &Arc<World>, id: SocketId, device: &str, takeover: bool) {
+    let mut state = world.lock();
+    state.stats.takeovers += u64::from(takeover);
+    if let Some(seconds) = state.banned(device) {
+        state.tell(id, json!({"ev": "ban", "seconds": seconds}));
+        return state.cut(id);
+    }
+    if state.refuses(device) {
+        return state.cut(id);
+    }
+    if state.conflicts(id, device) {
+        return;
+    }
+    if !state.resume(id, device) {
+        let reason = state.why_removed(device).to_owned();
+        return state.tell(id, json!({"ev": "loggedout", "reason": reason}));
+    }
+    state.sync(id);
+    tokio::spawn(feed_history(world.clone(), id));
 }
 
 fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
@@ -91,13 +144,10 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
     let owner = state.owner(id);
     match (op, &owner) {
         ("hello", _) => match frame["creds"]["device"].as_str() {
-            Some(device) if state.refuses(device) => state.cut(id),
-            Some(device) if state.resume(id, device) => {
-                state.sync(id);
+            Some(device) => {
                 drop(state);
-                tokio::spawn(feed_history(world.clone(), id));
+                hello(world, id, device, frame["takeover"] == true);
             }
-            Some(_) => state.tell(id, json!({"ev": "loggedout", "reason": "unknown_companion"})),
             None => {
                 drop(state);
                 tokio::spawn(codes(world.clone(), id));
@@ -108,8 +158,18 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
             tokio::spawn(codes(world.clone(), id));
         }
         ("altlink", None) => {
-            let code = state.pairing_code(id, frame["phone"].as_str().unwrap_or_default());
+            let phone = frame["phone"].as_str().unwrap_or_default();
+            let Some((number, code)) = state.pairing_code(id, phone) else {
+                return state.tell(id, answer(json!({"error": "rate_overlimit"})));
+            };
+            let ttl = state.faults.take(Kind::PairingFast, phone).and_then(|f| f.ms).unwrap_or(PAIRING_MS);
             state.tell(id, answer(json!({"code": code})));
+            drop(state);
+            let world = world.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(ttl)).await;
+                world.lock().end_pairing(id, number);
+            });
         }
         ("logout", Some((phone, device))) => {
             let _ = state.remove_device(phone, device, "user_initiated");
@@ -137,10 +197,24 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
             send(world, id, (&phone, &device), frame, &answer);
         }
         ("history", Some(_)) => state.tell(id, answer(json!({"msgs": []}))),
-        // Typing, presence: nobody looks. What wants an answer gets one.
-        _ if frame["n"].is_number() => state.tell(id, answer(json!({"error": "unknown_op"}))),
-        _ => {}
+        ("qr", _) => state.tell(id, answer(qr(frame["text"].as_str().unwrap_or_default()))),
+        ("stray", _) => state.stray(frame["what"].as_str().unwrap_or_default(), frame["name"].as_str().unwrap_or_default()),
+        // Nobody looks at these.
+        ("typing" | "presence" | "sub", _) => {}
+        _ => {
+            state.stray("unserved", &format!("ws {op}"));
+            if frame["n"].is_number() {
+                state.tell(id, answer(json!({"error": "unknown_op"})));
+            }
+        }
     }
+}
+
+/// What the code for a text looks like: so many modules a side, row by row, `1` for a dark one.
+fn qr(text: &str) -> Value {
+    let Ok(code) = qrcode::QrCode::new(text) else { return json!({"error": "too_long"}) };
+    let modules: String = code.to_colors().into_iter().map(|c| c.select('1', '0')).collect();
+    json!({"side": code.width(), "modules": modules})
 }
 
 /// A message from a page, and what may befall it.
