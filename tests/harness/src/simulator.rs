@@ -142,16 +142,6 @@ impl Simulator {
         self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
     }
 
-    /// A phone removes a device; its page is told the reason.
-    pub async fn remove_device(&self, phone: &str, device: &str, reason: &str) {
-        self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}?reason={reason}"), None).await;
-    }
-
-    /// A phone loses its connection, or regains it.
-    pub async fn online(&self, phone: &str, online: bool) {
-        self.done(Method::POST, &format!("/accounts/{phone}/{}", if online { "online" } else { "offline" }), None).await;
-    }
-
     /// WhatsApp keeps an account out for so many minutes; 0 ends it.
     pub async fn ban(&self, phone: &str, minutes: u64) {
         let path = if minutes == 0 { "unban" } else { "ban" };
@@ -163,9 +153,29 @@ impl Simulator {
         self.done(Method::GET, "/strict", None).await
     }
 
-    /// Arms a fault.
-    pub async fn fault(&self, fault: Value) {
-        self.done(Method::POST, "/faults", Some(fault)).await;
+    /// Removes a linked device, as its owner does on the phone.
+    pub async fn remove_device(&self, phone: &str, device: &str) {
+        self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}"), None).await;
+    }
+
+    /// Takes a phone off the net: what is sent to it stays at one tick and is not shown.
+    pub async fn offline(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/offline"), None).await;
+    }
+
+    /// Brings a phone back: what was sent to it meanwhile is shown and confirmed as delivered.
+    pub async fn online(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/online"), None).await;
+    }
+
+    /// Arms a fault; answers its id.
+    pub async fn fault(&self, fault: Value) -> u64 {
+        self.done(Method::POST, "/faults", Some(fault)).await["id"].as_u64().expect("an armed fault has an id")
+    }
+
+    /// Ends a fault.
+    pub async fn clear_fault(&self, fault: u64) {
+        self.done(Method::DELETE, &format!("/faults/{fault}"), None).await;
     }
 
     /// The counters.

@@ -389,7 +389,7 @@ fn a_frame_is_lost_doubled_delayed_or_overtaken_as_it_is_named() {
     let mut state = world();
     let (ana, mut bruno) = (linked(&mut state, ANA), linked(&mut state, BRUNO));
     bruno.heard("sync");
-    let mut send = |state: &mut State, fault: &str, ids: &[&str]| {
+    let send = |state: &mut State, fault: &str, ids: &[&str]| {
         arm(state, json!({"kind": fault, "account": BRUNO, "frame": "msg", "times": 1, "ms": 7}));
         for id in ids {
             text(state, &ana, ANA, &format!("{BRUNO}@c.us"), id);
