@@ -47,8 +47,9 @@ export class Page {
   async inject() {
     await until('the page has a version and its core modules', 20_000, () =>
       this.run(() => {
+        if (!window.Debug?.VERSION) return false;
         for (const id of ['WAWebSocketModel', 'WAWebStreamModel', 'WAWebCollections', 'WAWebCmd']) window.require(id);
-        return !!window.Debug?.VERSION;
+        return true;
       }),
     );
     const protocol = await this.tab.createCDPSession();
