@@ -132,6 +132,20 @@ function documents(stage) {
   const versionOf = (tab) => tab.evaluate(() => window.Debug?.VERSION ?? null);
   const reload = () => stage.page.tab.goto('https://web.whatsapp.com/', { waitUntil: 'load' });
 
+  test('a page that lacks an export is not whole for wa-js, and one that syncs late is connected late', async () => {
+    const { sim, page } = stage;
+    await sim.fault('break_export', { times: 1, export: 'WAWebCmd.Cmd,WAWebStreamModel.Stream' });
+    await reload();
+    await until('the page runs', 5_000, () => versionOf(page.tab));
+    const left = () => [typeof window.require('WAWebCmd').Cmd, typeof window.require('WAWebCmd').CmdImpl, typeof window.require('WAWebStreamModel').Stream];
+    assert.deepEqual(await page.run(left), ['undefined', 'function', 'undefined']);
+    await sim.fault('synced_after', { times: 1, ms: 2_500 });
+    await reload();
+    await page.inject();
+    const lasted = await until('the page has synced', 8_000, () => page.run(() => WPP.whatsapp.Socket.hasSynced && performance.now() - window.__SIM.versionShownAt));
+    assert.ok(lasted >= 2_400, `${lasted} ms`);
+  });
+
   test('a document may be blank, an error, or late; the next one is whole', async () => {
     const { sim, page } = stage;
     await sim.fault('blank_page', { times: 1 });

@@ -41,6 +41,10 @@ pub enum Kind {
     Hang,
     /// Functions that the page only names throw.
     Strict,
+    /// The next document lacks an export, or several: `export` names them, `Module.name`, with commas between.
+    BreakExport,
+    /// The next document says that it has synced `ms` after its version is known, at the earliest.
+    SyncedAfter,
     /// Another browser has the account when a page comes back.
     ConflictOnConnect,
     /// The page is told that it is outdated, now.
@@ -98,6 +102,9 @@ pub struct Fault {
     /// The name of the frames that it befalls; all, where it is not given.
     #[serde(default)]
     pub frame: Option<String>,
+    /// What `break_export` takes away.
+    #[serde(default)]
+    pub export: Option<String>,
     /// Anything else is refused by name.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, Value>,

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use crate::{
     World,
     faults::Kind,
-    page::{self, Profile},
+    page::{self, Manner, Profile},
     socket,
 };
 
@@ -35,6 +35,19 @@ const SYNCED_AFTER_MS: u64 = 1_300;
 struct Site {
     world: Arc<World>,
     profile: Profile,
+}
+
+impl Site {
+    /// How the next document is to be, by the faults that are armed.
+    fn manner(&self) -> Manner {
+        let take = |kind| self.world.lock().faults.take(kind, "");
+        let broken = take(Kind::BreakExport).and_then(|f| f.export).unwrap_or_default();
+        Manner {
+            strict: take(Kind::Strict).is_some(),
+            synced_after_ms: take(Kind::SyncedAfter).and_then(|f| f.ms).unwrap_or(SYNCED_AFTER_MS),
+            broken: broken.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        }
+    }
 }
 
 /// Serves one page profile for ever.
@@ -106,11 +119,12 @@ async fn picture(_: Path<String>) -> Response {
 }
 
 async fn script(State(site): State<Site>, Path(name): Path<String>) -> Response {
-    let strict = site.world.lock().faults.take(Kind::Strict, "").is_some();
     let part = name.strip_prefix("part").and_then(|n| n.strip_suffix(".js")).and_then(|n| n.parse().ok()).filter(|n| *n < PARTS);
     let text = match (name.as_str(), part) {
-        ("app.js", _) => page::part(site.profile, strict, SYNCED_AFTER_MS, 0, 1),
-        (_, Some(n)) => page::part(site.profile, strict, SYNCED_AFTER_MS, n, PARTS),
+        ("app.js", _) => page::part(site.profile, &site.manner(), 0, 1),
+        // The first alone says how the page is to be.
+        (_, Some(0)) => page::part(site.profile, &site.manner(), 0, PARTS),
+        (_, Some(n)) => page::part(site.profile, &Manner::default(), n, PARTS),
         // Browsers ask by themselves.
         ("favicon.ico", _) => return StatusCode::NO_CONTENT.into_response(),
         _ => {
