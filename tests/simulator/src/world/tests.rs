@@ -405,3 +405,14 @@ fn a_frame_is_lost_doubled_delayed_or_overtaken_as_it_is_named() {
     send(&mut state, "frame_delay", &["3EB08"]);
     assert!(matches!(bruno.told.try_recv(), Ok(Out::Later(7, frame)) if frame["m"]["id"] == "3EB08"));
 }
+
+#[test]
+fn a_page_may_ask_for_one_chat_as_its_phone_shows_it() {
+    let mut state = world();
+    let made = state.make_history(ANA, past(2, 4, 100)).unwrap();
+    let chat = format!("{}@c.us", made[0]["phone"].as_str().unwrap());
+    let shown = state.past_of(ANA, &chat);
+    assert_eq!(shown.iter().map(|m| m["id"].clone()).collect::<Vec<_>>(), made[0]["ids"].as_array().unwrap().clone());
+    assert!(shown.iter().all(|m| m["chat"] == chat.as_str()));
+    assert!(state.past_of(ANA, &format!("{BRUNO}@c.us")).is_empty());
+}
