@@ -39,9 +39,14 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 pub struct StoreError(#[from] pub sqlx::Error);
 
 impl StoreError {
-    /// Whether the statement may have been committed all the same: the connection was lost before an answer came.
+    /// Whether the statement may have been committed all the same: the connection was lost before an answer came, or the server went down
+    /// (which it may while the commit waits for its standby).
     pub fn outcome_unclear(&self) -> bool {
-        matches!(self.0, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed)
+        match &self.0 {
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(why) => matches!(why.code().as_deref(), Some("57P01" | "57P02")),
+            _ => false,
+        }
     }
 }
 
