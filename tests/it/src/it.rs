@@ -1,8 +1,10 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
+mod accept_faults;
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
+mod reliability_page;
 mod tenants_apart;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Host, Play, SOON, Stores, spawn, timings};
 use contract::{HostId, JobId, Lane, Outcome, OwnerId, SessionState, Timings};
 use futures::future::join_all;
-use harness::{Proxy, faults::Word, until_true};
+use harness::{Proxy, faults::Word, until, until_true};
 use queue::{accept_and_push, lanes};
 use store::{
     accept::{Accepted, IdempotencyKey, NewJob, accept},
@@ -66,7 +66,7 @@ async fn a_lost_answer_to_an_acceptance_is_made_up_for_by_a_look_that_pushes_wha
     let stores = Stores::start().await;
     let (host, session) = (Host::start(&stores).await, stores.session());
     host.own(&stores, session).await;
-    let proxy = Proxy::before(&stores.postgres.url()).await.unwrap();
+    let proxy = Proxy::before(&stores.postgres.url()).unwrap();
     let pool = store::connect(&proxy.url(&stores.postgres.url()), 2).await.unwrap();
     let look =
         async |job: &NewJob, key: Option<&IdempotencyKey>| queue::accepted_after_all(&stores.pool, &stores.redis, job, key).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_lost_answer_to_an_acceptance_is_made_up_for_by_a_look_that_pushes_wha
 async fn a_client_that_stands_still_after_its_statement_keeps_nobody_waiting() {
     let stores = Stores::start().await;
     let (session, other) = (stores.session(), stores.session());
-    let proxy = Proxy::before(&stores.postgres.url()).await.unwrap();
+    let proxy = Proxy::before(&stores.postgres.url()).unwrap();
     let paused = store::connect(&proxy.url(&stores.postgres.url()), 1).await.unwrap();
     accept(&paused, &stores.job(session), None).await.unwrap();
     let job = stores.job(session);
@@ -287,4 +287,32 @@ async fn running_job(stores: &Stores, lease: &queue::Lease) -> store::lane_jobs:
         Start::Started { attempt: 1 }
     );
     job
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_held_up_at_any_step_until_it_has_run_out_changes_nothing_for_the_next_owner() {
+    let stores = Stores::start().await;
+    let points = stores.points();
+    let (slow, fast) = (Host::start(&stores).await, Host::start(&stores).await);
+    for (n, point) in ["lease.after_claim", "lease.before_bump", "lease.before_cas"].into_iter().enumerate() {
+        let session = stores.session();
+        let mut armed = points.arm_once(point);
+        let claim = stores.claimable(session).await;
+        let claiming = spawn({
+            let hub = slow.hub.clone();
+            async move { hub.claim(&claim).await.unwrap() }
+        });
+        let held = armed.arrived().await;
+        let lease = until("the claim to run out", SOON, || async { fast.claim(&stores, session).await }).await;
+        fast.hub.open(session);
+        held.reply(Word::Go).await;
+        assert!(claiming.await.unwrap().is_none(), "{point}");
+        let job = stores.send(session).await;
+        fast.has_started(n + 1).await;
+        assert_eq!(fast.started_of(session), [job], "{point}");
+        let holder: Option<String> = stores.server.ask(&["GET", lease.key()]).await;
+        assert_eq!(holder.as_deref(), Some(lease.value()), "{point}");
+        let epoch = format!("select epoch from session where id = '{}'", session.uuid());
+        assert_eq!(stores.postgres.run(&epoch), lease.held().epoch().to_string(), "{point}");
+    }
 }
