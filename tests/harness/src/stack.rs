@@ -11,7 +11,7 @@ use crate::{
     faults::Faults,
     postgres::Postgres,
     redis::Redis,
-    services::{Api, Host, Shared, built_programs},
+    services::{Api, Host, Shared, Worker, built_programs},
     simulator::Simulator,
     until,
 };
@@ -78,6 +78,7 @@ pub struct Proxies {
 /// Everything. Fields end in this order: services before the servers they use.
 pub struct Stack {
     hosts: usize,
+    workers: usize,
     /// The HTTP service.
     pub api: Api,
     /// The simulator.
@@ -129,7 +130,7 @@ impl Stack {
             None => folder.sub("logs")?,
         };
         let bin = folder.path().to_owned();
-        for program in ["zaguan-api", "zaguan-host", "zaguan-simulator"] {
+        for program in ["zaguan-api", "zaguan-host", "zaguan-worker", "zaguan-simulator"] {
             folder.copy(&built_programs()?.join(program))?;
         }
         let simulator = bin.join("zaguan-simulator");
@@ -158,7 +159,7 @@ impl Stack {
         Api::migrate(&shared)?;
         let api = Api::start(&shared).await?;
         let data = folder.sub("data")?;
-        Ok(Self { hosts: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
+        Ok(Self { hosts: 0, workers: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
     }
 
     /// Another API beside the first.
@@ -178,6 +179,20 @@ impl Stack {
     pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
         self.hosts += 1;
         Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// Another worker with the usual schedule.
+    pub async fn worker(&mut self) -> Worker {
+        self.try_worker("{}").await.expect("a worker starts")
+    }
+
+    /// Another worker with a `SCHEDULE`.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
+        self.workers += 1;
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
     }
 
     /// A new company with an ADMIN of this name, logged in.

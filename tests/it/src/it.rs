@@ -6,6 +6,7 @@ mod browser_faults;
 mod browser_messages;
 mod reliability_page;
 mod tenants_apart;
+mod worker;
 
 use std::time::Duration;
 
