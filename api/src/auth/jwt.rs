@@ -82,6 +82,7 @@ struct Key {
 /// Signs and checks. The first key signs, all check; a `kid` only selects among them.
 pub struct Tokens {
     issuer: String,
+    validation: Validation,
     signing: Key,
     older: Vec<Key>,
 }
@@ -97,7 +98,13 @@ impl Tokens {
             if production && seed.iter().all(|b| *b == seed[0]) { Err(BadKeys::Weak) } else { Key::new(&seed) }
         });
         let signing = all.next().ok_or(BadKeys::Seed)??;
-        Ok(Self { issuer, signing, older: all.collect::<Result<_, _>>()? })
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[&issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // By the caller, against the database's clock.
+        validation.validate_exp = false;
+        Ok(Self { issuer, validation, signing, older: all.collect::<Result<_, _>>()? })
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -135,12 +142,7 @@ impl Tokens {
             return Err(BadToken);
         }
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.validate_exp = false;
-        jsonwebtoken::decode::<Claims>(token, &key.checking, &validation).map(|t| t.claims).map_err(|_| BadToken)
+        jsonwebtoken::decode::<Claims>(token, &key.checking, &self.validation).map(|t| t.claims).map_err(|_| BadToken)
     }
 
     /// The public keys, for whoever checks our tokens.

@@ -29,6 +29,10 @@ pub mod tenants;
 pub mod tokens;
 pub mod users;
 
+use std::time::Duration;
+
+use sqlx::Connection;
+
 pub use leases::Held;
 pub use sqlx::PgPool;
 
@@ -80,8 +84,26 @@ pub async fn connect_owner(url: &str) -> Result<PgPool> {
     Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
 }
 
+/// A connection that was used within this time is not asked whether it lives: that would be a second round trip before every statement.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long one that was idle may take to answer that.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
-    sqlx::postgres::PgPoolOptions::new().max_connections(size).acquire_timeout(std::time::Duration::from_secs(5))
+    sqlx::postgres::PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(5))
+        // In place of the pool's own test, which asks every time and waits for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for < FRESH {
+                    return Ok(true);
+                }
+                let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
 }
 
 fn connect_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions> {
