@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 FAULTS := --features contract/fault-points
 HOSTS ?= 1
 
-.PHONY: help setup run stop test check lint fmt page sqlx openapi conformance
+.PHONY: help setup run stop test check lint fmt page sqlx openapi bench conformance
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -49,6 +49,10 @@ sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Pos
 openapi: page ## rewrites api/openapi.json from the routes
 	cargo run --quiet --workspace --bin zaguan-api -- openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
+
+bench: setup page ## ours beside the least that could do the same: ratios, as a table and in target/bench.json
+	cargo build --release --workspace --bins
+	target/release/zaguan-bench
 
 conformance: setup ## third-party clients against the simulator
 	@.ci/conformance

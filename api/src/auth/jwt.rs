@@ -93,6 +93,7 @@ struct Key {
 /// Signs and checks. The first key signs, all check; a `kid` only selects among them.
 pub struct Tokens {
     issuer: String,
+    validation: Validation,
     signing: Key,
     older: Vec<Key>,
 }
@@ -108,7 +109,14 @@ impl Tokens {
             if production && seed.iter().all(|b| *b == seed[0]) { Err(BadKeys::Weak) } else { Key::new(&seed) }
         });
         let signing = all.next().ok_or(BadKeys::Seed)??;
-        Ok(Self { issuer, signing, older: all.collect::<Result<_, _>>()? })
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        // Each purpose has an audience of its own: `open` compares it.
+        validation.validate_aud = false;
+        validation.set_issuer(&[&issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // By the caller, against the database's clock.
+        validation.validate_exp = false;
+        Ok(Self { issuer, validation, signing, older: all.collect::<Result<_, _>>()? })
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -156,12 +164,8 @@ impl Tokens {
             return Err(BadToken);
         }
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[purpose.audience]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.validate_exp = false;
-        jsonwebtoken::decode::<Claims>(token, &key.checking, &validation).map(|t| t.claims).map_err(|_| BadToken)
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.checking, &self.validation).map_err(|_| BadToken)?.claims;
+        if claims.aud == purpose.audience { Ok(claims) } else { Err(BadToken) }
     }
 
     /// The public keys, for whoever checks our tokens.

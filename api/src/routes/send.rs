@@ -15,7 +15,6 @@ use store::{
     jobs,
     sessions::Session,
 };
-use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::jobs::{JobView, accepted, finished};
@@ -275,7 +274,7 @@ async fn answer(app: &AppState, chat: &WritableChat, id: JobId, wait: Option<Dur
 
 /// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it.
 async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
-    let (tenant, id) = (job.tenant, job.id);
+    let id = job.id;
     let task = app.clone();
     let work = app.tasks.spawn(async move {
         let why = match queue::accept_and_push(&task.pool, &task.redis, &job, key.as_ref()).await {
@@ -285,13 +284,17 @@ async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<A
         if !why.outcome_unclear() {
             return Err(Problem::from(why));
         }
-        let until = Instant::now() + UNCLEAR_FOR;
-        while Instant::now() < until {
-            // A failed look says nothing either.
-            if matches!(store::accept::exists(&task.pool, tenant, id).await, Ok(true)) {
-                return Ok(Accepted::New { position: 0 });
+        let looked = async {
+            loop {
+                // A failed look says nothing either.
+                if let Ok(Some(accepted)) = queue::accepted_after_all(&task.pool, &task.redis, &job, key.as_ref()).await {
+                    return accepted;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        if let Ok(accepted) = tokio::time::timeout(UNCLEAR_FOR, looked).await {
+            return Ok(accepted);
         }
         let detail = "ask for the job, or repeat the request with the same Idempotency-Key";
         Err(Problem::new(Code::AcceptanceUnknown, detail).with("jobId", json!(id)).retry_after(5).because(why))

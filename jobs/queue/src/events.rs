@@ -24,7 +24,7 @@ use crate::{
     redis::Redis,
 };
 
-pub use crate::publish::publish;
+pub use crate::publish::{catch_up, publish};
 
 /// How often a reader that hears the channel compares with the counter all the same.
 const COMPARE_EVERY: Duration = Duration::from_secs(15);

@@ -15,9 +15,11 @@ pub const BIRTH: &str = "zg:birth";
 /// Channel: sessions that some host should look at.
 pub const WANTED: &str = "zg:wanted";
 
+/// A table that is made once.
+static CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+
 fn tag(tenant: TenantId) -> String {
-    let crc = Crc::<u16>::new(&CRC_16_XMODEM).checksum(tenant.to_string().as_bytes());
-    format!("zg:{{{}}}", crc % SHARDS)
+    format!("zg:{{{}}}", CRC.checksum(tenant.to_string().as_bytes()) % SHARDS)
 }
 
 /// Who owns a session, while it lives.

@@ -23,7 +23,7 @@ mod scripts;
 mod slot;
 
 pub use self::redis::{QueueError, Redis};
-pub use accept::accept_and_push;
+pub use accept::{accept_and_push, accepted_after_all};
 pub use backend::{Done, Entry, LaneBackend};
 pub use events::{Follow, Readers};
 pub use hub::Hub;

@@ -81,7 +81,7 @@ pub enum Accepted {
 /// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order.
 ///
 /// # Errors
-/// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`exists`].
+/// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`committed`].
 pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted> {
     let message = job.message.as_ref();
     let position = sqlx::query_scalar!(
@@ -174,14 +174,15 @@ pub async fn waiting(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<Opti
     }))
 }
 
-/// Whether the job was committed.
+/// The position under which a job was committed. `None`: there is no such job.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn exists(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<bool> {
-    let found =
-        sqlx::query_scalar!("select 1 from job where tenant = $1 and id = $2", tenant.uuid(), job.uuid()).fetch_optional(pool).await?;
-    Ok(found.is_some())
+pub async fn committed(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<Option<i64>> {
+    let position = sqlx::query_scalar!("select position from job where tenant = $1 and id = $2", tenant.uuid(), job.uuid())
+        .fetch_optional(pool)
+        .await?;
+    Ok(position.map(Option::unwrap_or_default))
 }
 
 /// An unfinished job's place.

@@ -339,7 +339,11 @@ async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<
                 recorder::publish(shared, events).await;
                 break;
             }
-            Ok(Recorded::Already) => break,
+            // By us, and the answer was lost: its event is in the log and perhaps not in the stream.
+            Ok(Recorded::Already) => {
+                recorder::publish_missing(shared).await;
+                break;
+            }
             Ok(Recorded::Fenced) => {
                 shared.gone.cancel();
                 return Err(GivenUp);

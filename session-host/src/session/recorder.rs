@@ -238,3 +238,16 @@ pub async fn publish(shared: &Shared, events: Vec<Event>) {
         tracing::warn!(session = %shared.session(), %error, "not published yet");
     }
 }
+
+/// Tells the stream what it lacks of the log: the answer to a statement was lost, and the events in it.
+pub async fn publish_missing(shared: &Shared) {
+    let (services, tenant) = (&shared.services, shared.lease.held().tenant());
+    let told: Result<(), queue::QueueError> = async {
+        let head = store::counters::head(&services.pool, tenant).await?;
+        queue::events::catch_up(&services.pool, &services.redis, tenant, head).await
+    }
+    .await;
+    if let Err(error) = told {
+        tracing::warn!(session = %shared.session(), %error, "not published yet");
+    }
+}

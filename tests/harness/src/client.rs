@@ -74,6 +74,11 @@ impl ApiClient {
         }
     }
 
+    /// The same caller at another address of the API.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// The same caller without a token.
     pub fn stranger(&self) -> Self {
         Self { token: String::new(), ..self.clone() }
@@ -81,6 +86,11 @@ impl ApiClient {
 
     /// Any request.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        self.try_ask(method, path, headers, body).await.expect("the API answers")
+    }
+
+    /// Any request of an API that may die of it. `None`: no answer came.
+    pub async fn try_ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Option<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(40));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -91,9 +101,9 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.expect("the API answers");
+        let answer = request.send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) }
+        Some(Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) })
     }
 
     /// GET.

@@ -108,3 +108,39 @@ impl Drop for Lock {
         let _ = self.psql.wait();
     }
 }
+
+/// A transaction that somebody has opened and not ended.
+pub struct Held(Child);
+
+impl PostgresServer {
+    /// Runs SQL in a transaction that stays open.
+    pub fn hold(&self, sql: &str) -> Held {
+        let mut psql = Command::new("psql");
+        psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX"]).arg(self.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut held = Held(psql.spawn().expect("psql runs"));
+        held.say(&format!("begin; {sql};\n\\echo held"));
+        let said = BufReader::new(held.0.stdout.take().expect("piped"));
+        assert!(said.lines().map_while(Result::ok).any(|line| line == "held"), "{sql} was refused");
+        held
+    }
+}
+
+impl Held {
+    fn say(&mut self, text: &str) {
+        let stdin = self.0.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{text}").expect("psql reads");
+    }
+
+    /// Commits it.
+    pub fn commit(mut self) {
+        self.say("commit;\n\\q");
+        assert!(self.0.wait().expect("psql ends").success());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
