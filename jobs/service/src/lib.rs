@@ -2,6 +2,7 @@
 
 mod arguments;
 mod environment;
+pub mod secrets;
 pub mod telemetry;
 
 pub use arguments::with_files;
