@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 FAULTS := --features contract/fault-points
 HOSTS ?= 1
 
-.PHONY: help setup run stop test check lint fmt page sqlx openapi conformance
+.PHONY: help setup run stop test check lint fmt page sqlx openapi contract conformance
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -51,6 +51,9 @@ openapi: page ## rewrites api/openapi.json and docs/problems.md from the sources
 	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
 	target/debug/zaguan-api problems > docs/problems.md
+
+contract: setup ## others' tools on the document: validator, generated clients, fuzzer (after a build for the tests)
+	@.ci/contract
 
 conformance: setup ## third-party clients against the simulator
 	@.ci/conformance

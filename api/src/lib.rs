@@ -1,6 +1,7 @@
 //! zaguan-api: one router, served over TCP or as a Lambda function.
 
 pub mod announce;
+pub mod answers;
 pub mod auth;
 pub mod commands;
 pub mod config;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 macro_rules! codes {
     ($($(#[doc = $about:literal])+ $variant:ident = $name:literal, $status:ident, $title:literal, $retryable:literal;)*) => {
         /// Why a request was not served. The name (`code`) never changes; each has a page `/problems/{code}`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[doc = $about])+ $variant,)*
             /// The job that was waited for did not succeed.

@@ -99,7 +99,7 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
            today as (select (clock_timestamp() at time zone 'UTC')::date as d),
            fresh as (
                select d, limit_of($2, 'newChatsPerDayAtFirst') as low, limit_of($2, 'newChatsPerDay') as high,
-                      coalesce(least(extract(epoch from clock_timestamp() - s.linked_at) / 86400, 14), 0) / 14 as grown
+                      least(coalesce(extract(epoch from clock_timestamp() - s.linked_at) / 86400, 0), 14) / 14 as grown
                  from today, chat c join session s on s.id = c.session
                 where c.id = $8 and $9::uuid is not null and c.kind = 'private' and c.last_message_at is null
                   and not exists (select 1 from message where chat = c.id)),
