@@ -4,7 +4,7 @@ use std::{borrow::Cow, error::Error, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use contract::FailureCode;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 /// One line a code: its name, status, title, and whether the same request may succeed later without anybody changing anything. The comment
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 macro_rules! codes {
     ($($(#[doc = $about:literal])+ $variant:ident = $name:literal, $status:ident, $title:literal, $retryable:literal;)*) => {
         /// Why a request was not served. The name (`code`) never changes; each has a page `/problems/{code}`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[doc = $about])+ $variant,)*
             /// The job that was waited for did not succeed.
@@ -171,13 +171,14 @@ pub struct Problem {
     field: Option<String>,
     members: Map<String, Value>,
     retry_after: Option<u64>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
     /// A refusal. `detail` is for the caller's developers; never message text, phone numbers or secrets of others.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, source: None }
+        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, headers: Vec::new(), source: None }
     }
     /// Not there, or not yours.
     pub fn not_found() -> Self {
@@ -203,6 +204,12 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
     /// Keeps the cause for the log.
@@ -253,6 +260,7 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        headers.extend(self.headers.iter().cloned());
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -270,6 +278,10 @@ impl IntoResponse for Problem {
 
 impl From<store::StoreError> for Problem {
     fn from(why: store::StoreError) -> Self {
+        if let Some(limit) = why.quota() {
+            let detail = format!("the tenant has as many {limit} as its operator allows; see GET /api/limits");
+            return Self::new(Code::QuotaExceeded, detail).retry_after(3600);
+        }
         Self::new(Code::Unavailable, "the database does not answer").retry_after(1).because(why)
     }
 }

@@ -28,6 +28,8 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Whether token holders still count, at most a second old.
     pub standings: Arc<Standings>,
+    /// Tenants' limits, a few seconds old.
+    pub limits: Arc<crate::limits::Cache>,
     /// The protocol's durations.
     pub timings: Arc<Timings>,
     /// Whether this is a Lambda function: nothing outlives a response there.
@@ -47,6 +49,7 @@ impl AppState {
             tokens: Arc::new(tokens),
             passwords: Passwords::default(),
             standings: Arc::default(),
+            limits: Arc::default(),
             timings: Arc::new(timings),
             on_lambda: false,
         }

@@ -69,8 +69,8 @@ pub enum BadKeys {
     /// Not one seed.
     #[error("JWT_KEYS must hold comma-separated base64 of 32 random bytes each; the first signs")]
     Seed,
-    /// A seed that anybody can guess.
-    #[error("JWT_KEYS holds a seed whose bytes are all alike")]
+    /// A seed that anybody can guess, or that was written by hand.
+    #[error("JWT_KEYS holds a seed whose bytes are all alike or text: take random ones (openssl rand -base64 32)")]
     Weak,
     /// The signer refuses it.
     #[error("JWT_KEYS: the signer refuses a seed")]
@@ -106,7 +106,8 @@ impl Tokens {
     pub fn read(keys: &str, issuer: String, production: bool) -> Result<Self, BadKeys> {
         let mut all = keys.split(',').map(|text| {
             let seed: [u8; 32] = STANDARD.decode(text.trim()).ok().and_then(|b| b.try_into().ok()).ok_or(BadKeys::Seed)?;
-            if production && seed.iter().all(|b| *b == seed[0]) { Err(BadKeys::Weak) } else { Key::new(&seed) }
+            let by_hand = seed.iter().all(|b| *b == seed[0]) || seed.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
+            if production && by_hand { Err(BadKeys::Weak) } else { Key::new(&seed) }
         });
         let signing = all.next().ok_or(BadKeys::Seed)??;
         let mut validation = Validation::new(Algorithm::EdDSA);

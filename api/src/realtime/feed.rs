@@ -2,14 +2,17 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use contract::{Ephemeral, Event, EventId, EventType, fault_point};
+use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
 use queue::Follow;
 use serde_json::json;
 use store::{
     counters::{self, Ends},
     events::{self, Filter},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     auth::Caller,
@@ -30,6 +33,8 @@ const UNDELIVERED: i64 = 1000;
 pub enum Next {
     /// An event that the caller may see and asked for.
     Event(Arc<Event>),
+    /// Something that is in no log.
+    Told(Arc<Ephemeral>),
     /// Events have been dropped before they were shown.
     Gap(Ephemeral),
     /// Nothing for a while; everything up to this `seq` has been judged.
@@ -65,6 +70,7 @@ pub struct Feed {
     caller: Caller,
     filter: Filter,
     follow: Follow,
+    told: broadcast::Receiver<Arc<Ephemeral>>,
     /// Dropped events that have yet to be told of.
     gap: Option<Ephemeral>,
     /// Judged, not handed out yet, and when that was.
@@ -96,6 +102,7 @@ impl Feed {
             app: app.clone(),
             caller,
             filter,
+            told: follow.told(),
             follow,
             gap: (after > asked).then(|| gap(&caller, asked, &ends)),
             ready: VecDeque::new(),
@@ -140,6 +147,12 @@ impl Feed {
                 batch = self.follow.batch(BATCH) => {
                     self.look_for_gap(&batch).await?;
                     self.judge(batch).await?;
+                }
+                Ok(told) = self.told.recv() => {
+                    self.look().await?;
+                    if self.may_be_told(&told) {
+                        return Ok(Next::Told(told));
+                    }
                 }
                 () = sleep_until(self.look_at) => self.look().await?,
                 () = sleep_until(self.speak_at) => {
@@ -202,8 +215,18 @@ impl Feed {
     }
 
     fn asked_for(&self, event: &Event) -> bool {
+        self.asked_for_kind(event.kind, event.session)
+    }
+
+    fn asked_for_kind(&self, kind: EventType, of: Option<SessionId>) -> bool {
         let Filter { types, session, chat: _ } = &self.filter;
-        (types.is_empty() || types.contains(&event.kind)) && (session.is_none() || *session == event.session)
+        (types.is_empty() || types.contains(&kind)) && (session.is_none() || *session == of)
+    }
+
+    /// Codes to scan are for ADMINs. Nothing else is told yet; what will concern a chat is judged by grants then.
+    fn may_be_told(&self, told: &Ephemeral) -> bool {
+        let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok();
+        for_admins && self.filter.chat.is_none() && self.asked_for_kind(told.kind, told.session)
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Feed, Next, feed::Ending};
-use crate::state::AppState;
+use crate::{limits::Place, state::AppState};
 
 /// Events in the pipe to one client, beyond what its connection holds.
 const PIPE: usize = 16;
@@ -16,17 +16,17 @@ const PIPE: usize = 16;
 const UNBUFFERED: (HeaderName, HeaderValue) = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Answers with a stream. `most` ends it after so long: where nothing outlives a response (Lambda), it comes again with its cursor.
-pub fn respond(app: &AppState, feed: Feed, most: Option<Duration>) -> Response {
+pub fn respond(app: &AppState, feed: Feed, place: Place, most: Option<Duration>) -> Response {
     let (pipe, out) = mpsc::channel(PIPE);
     // Ends with the client, with the caller's rights, or with the process.
-    app.tasks.spawn(pump(feed, pipe, most.map(|most| Instant::now() + most)));
+    app.tasks.spawn(pump(feed, place, pipe, most.map(|most| Instant::now() + most)));
     let events = stream::unfold(out, |mut out| async { out.recv().await.map(|event| (Ok::<_, Infallible>(event), out)) });
     let mut response = sse::Sse::new(events).into_response();
     response.headers_mut().insert(UNBUFFERED.0, UNBUFFERED.1);
     response
 }
 
-async fn pump(mut feed: Feed, pipe: mpsc::Sender<sse::Event>, until: Option<Instant>) {
+async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<sse::Event>, until: Option<Instant>) {
     // All clients of a process that goes come again: not all at once.
     let pause = Duration::from_millis(1000 + u64::from(uuid::Uuid::now_v7().as_bytes()[15]) * 16);
     let _ = pipe.send(judged(feed.judged()).retry(pause)).await;
@@ -36,8 +36,10 @@ async fn pump(mut feed: Feed, pipe: mpsc::Sender<sse::Event>, until: Option<Inst
             () = pipe.closed() => return,
             () = reached(until) => break Ending::Stopping,
         };
+        place.keep().await;
         let event = match next {
             Next::Event(event) => sse::Event::default().id(event.seq.to_string()).json_data(&*event),
+            Next::Told(told) => sse::Event::default().json_data(&*told),
             Next::Gap(gap) => sse::Event::default().json_data(&gap),
             Next::Judged(seq) => Ok(judged(seq)),
             Next::End(ending) => break ending,

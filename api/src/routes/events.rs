@@ -22,6 +22,7 @@ use super::SEQ;
 use crate::{
     auth::{Caller, TICKET_LIFETIME, TicketCaller, named_chat, named_session},
     extract::{Limit, Params, Wait},
+    limits,
     problem::{Code, Problem},
     realtime::{self, Feed},
     state::AppState,
@@ -74,6 +75,7 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     let filter = filter(&app, &caller, types.as_deref(), session.as_deref(), chat.as_deref()).await?;
     let mut query = Query { after: cursor(after)?, filter, limit: limit.get() };
     let Some(wait) = wait.get() else { return answer(read(&app, &caller, &query).await?) };
+    let _place = limits::wait(&app, &caller, Some(wait)).await?;
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what is written in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
@@ -141,8 +143,9 @@ async fn stream(State(app): State<AppState>, caller: TicketCaller, last: LastEve
     let Stream { after, types, session, chat, .. } = params.0;
     let caller = caller.0;
     let filter = filter(&app, &caller, types.as_deref(), session.as_deref(), chat.as_deref()).await?;
+    let place = limits::stream(&app, &caller).await?;
     let feed = Feed::open(&app, caller, filter, cursor(last.0.or(after))?).await?;
-    Ok(realtime::respond(&app, feed, app.on_lambda.then_some(STREAM_ON_LAMBDA)))
+    Ok(realtime::respond(&app, feed, place, app.on_lambda.then_some(STREAM_ON_LAMBDA)))
 }
 
 /// A ticket for one stream.

@@ -19,6 +19,8 @@ names! {
         JobUpdated = "job.updated",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
+        /// A code to scan. Not in the log; for ADMINs only.
+        SessionQr = "session.qr",
         /// A stream starts later than asked: what is between has been dropped. Not in the log.
         StreamGap = "stream.gap",
     }

@@ -22,6 +22,7 @@ pub mod cursor;
 pub mod events;
 pub mod grants;
 pub mod jobs;
+pub mod limits;
 pub mod messages;
 pub mod schema;
 pub mod sessions;
@@ -46,6 +47,14 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 pub struct StoreError(#[from] pub sqlx::Error);
 
 impl StoreError {
+    /// Whether the tenant has as many of something as it may have: the name of the limit.
+    pub fn quota(&self) -> Option<&str> {
+        match &self.0 {
+            sqlx::Error::Database(why) => why.constraint()?.strip_suffix("_quota"),
+            _ => None,
+        }
+    }
+
     /// Whether the statement may have been committed all the same: the connection was lost before an answer came, or the server went down
     /// (which it may while the commit waits for its standby).
     pub fn outcome_unclear(&self) -> bool {

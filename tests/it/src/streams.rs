@@ -287,3 +287,41 @@ async fn a_stream_ends_with_the_token_that_opened_it_and_shows_nothing_after_tha
         assert_eq!(end_of(stream).await.0, Vec::<Value>::new());
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_let_go_and_goes_on_where_it_stopped() {
+    let stack = Stack::start().await;
+    let ana = company(&stack, "ana").await;
+    let start = head(&ana).await;
+    let mut stuck = ana.admin.stream("/api/events/stream", &[]).await.unwrap();
+    let held = format!("{:?}", stack.redis.command(&["KEYS", "zg:*:held:*:streams"]).await);
+    assert!(held.contains("streams"), "it is counted: {held}");
+    // More than the connection holds, and more than a thousand behind that.
+    stack.postgres.sql(
+        "with c as (update tenant_counter set seq = seq + 4000 returning tenant, seq)
+         insert into event (tenant, seq, day, id, type, at, data)
+         select tenant, seq - 4000 + n, current_date, gen_random_uuid(), 'session.status', now(), jsonb_build_object('x', repeat('x', 8000))
+           from c, generate_series(1, 4000) n",
+    );
+    ana.happens(PEER).await;
+    // The place of a stream that was ended is free again.
+    harness::until("the stream to be ended", Duration::from_secs(20), || async {
+        let left = format!("{:?}", stack.redis.command(&["KEYS", "zg:*:held:*:streams"]).await);
+        (!left.contains("streams")).then_some(())
+    })
+    .await;
+    let mut last = start;
+    let mut why = String::new();
+    while let Some(said) = stuck.next(SOON).await {
+        if let Some(event) = said.data {
+            assert_eq!(seq(&event), last + 1, "without a hole");
+            last += 1;
+        }
+        why = said.comment.unwrap_or(why);
+    }
+    assert!(last < start + 4000 && (why.is_empty() || why == "ends: too_slow"), "{last} {why}");
+    let mut again = ana.admin.stream("/api/events/stream", &[("last-event-id", &last.to_string())]).await.unwrap();
+    for expected in last + 1..=start + 4001 {
+        assert_eq!(seq(&again.event(SOON).await), expected);
+    }
+}
