@@ -18,9 +18,6 @@ use crate::{
 
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Shorter passwords are guessed.
-const SHORTEST_PASSWORD: usize = 8;
-
 /// Applies the migrations, gives the services' role its timeouts, and makes the event log's partitions.
 ///
 /// # Errors
@@ -39,9 +36,7 @@ pub async fn migrate(config: Migrate) -> Done {
 /// What is wrong with the password, the e-mail address or the database.
 pub async fn create_tenant(config: TenantCreate) -> Done {
     let password = read_password(&config.password_file)?;
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(format!("the password needs at least {SHORTEST_PASSWORD} characters").into());
-    }
+    auth::acceptable_password(&password)?;
     if !config.email.contains('@') || config.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("--email: expected an e-mail address".into());
     }

@@ -65,6 +65,9 @@ pub struct Serve {
     /// How callers reach this installation, as https://api.example.com. Tokens name it as their issuer.
     #[arg(long, env = "PUBLIC_URL")]
     pub public_url: Option<String>,
+    /// Addresses and networks of our own proxies, comma-separated: only what they say in X-Forwarded-For is believed.
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "")]
+    pub trusted_proxies: String,
     /// Durations of the protocol that differ from their defaults, as JSON: {"leaseTtlMs": 2000}.
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,

@@ -15,6 +15,8 @@ pub mod state;
 pub mod telemetry;
 pub mod timestamp;
 
+use std::sync::Arc;
+
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use http::header;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,6 +28,8 @@ use crate::{problem::Problem, state::AppState};
 pub fn router(state: AppState) -> Router {
     let (routes, mut document) = routes::all().split_for_parts();
     openapi::complete(&mut document);
+    let rules = Arc::new(auth::Rules::of(&document));
+    let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
     observed(routes.route("/openapi.json", document)).with_state(state)
@@ -114,7 +118,8 @@ mod tests {
                 if operation["x-roles"].as_array().unwrap().is_empty() {
                     continue;
                 }
-                let path = path.replace("{session}", "default").replace("{chat}", "5511999990000").replace("{id}", "x");
+                let parts = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
+                let path = parts.collect::<Vec<_>>().join("/");
                 let response = send(request(&method.to_uppercase(), &path)).await;
                 assert_eq!(
                     (response.status().as_u16(), &response.headers()["www-authenticate"]),

@@ -24,12 +24,20 @@ pub enum Code {
     TokenExpired,
     /// E-mail and password do not belong together.
     InvalidCredentials,
+    /// The invitation or password link does not count (any more).
+    InvalidLink,
+    /// Too many attempts: come again later.
+    RateLimited,
     /// The refresh token does not count (any more).
     InvalidRefreshToken,
     /// The operator suspended the tenant.
     TenantSuspended,
     /// The role, or the grant, does not allow it.
     RoleForbidden,
+    /// The API key lacks the scope.
+    ScopeMissing,
+    /// The API key may not be used from this address.
+    AddressForbidden,
     /// Not there, or not yours: the answer does not tell which.
     NotFound,
     /// The path exists, the method does not.
@@ -38,6 +46,14 @@ pub enum Code {
     NotAcceptable,
     /// The tenant has a session of that name.
     SessionNameTaken,
+    /// The tenant, or on acceptance the installation, has a user of this address.
+    EmailTaken,
+    /// The key was made without lists.
+    KeyUnlimited,
+    /// The tenant would be left without an active ADMIN.
+    LastAdmin,
+    /// The user is in a state that has no use for it.
+    UserState,
     /// The account is linked: there is no code to scan.
     AlreadyLinked,
     /// The session is not running: start it first.
@@ -76,7 +92,7 @@ pub enum Code {
 
 impl Code {
     /// Every code that is not a job's.
-    pub const OWN: [Self; 30] = [
+    pub const OWN: [Self; 38] = [
         Self::MalformedRequest,
         Self::InvalidId,
         Self::InvalidParameter,
@@ -84,13 +100,21 @@ impl Code {
         Self::Unauthenticated,
         Self::TokenExpired,
         Self::InvalidCredentials,
+        Self::InvalidLink,
+        Self::RateLimited,
         Self::InvalidRefreshToken,
         Self::TenantSuspended,
         Self::RoleForbidden,
+        Self::ScopeMissing,
+        Self::AddressForbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::SessionNameTaken,
+        Self::EmailTaken,
+        Self::KeyUnlimited,
+        Self::LastAdmin,
+        Self::UserState,
         Self::AlreadyLinked,
         Self::SessionStopped,
         Self::JobRunning,
@@ -121,12 +145,20 @@ impl Code {
             Self::TokenExpired => ("token_expired", S::UNAUTHORIZED, "The access token has expired", false),
             Self::InvalidCredentials => ("invalid_credentials", S::UNAUTHORIZED, "E-mail or password is wrong", false),
             Self::InvalidRefreshToken => ("invalid_refresh_token", S::UNAUTHORIZED, "Log in again", false),
+            Self::InvalidLink => ("invalid_link", S::GONE, "The link does not count", false),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many requests", true),
             Self::TenantSuspended => ("tenant_suspended", S::FORBIDDEN, "The tenant is suspended", false),
             Self::RoleForbidden => ("role_forbidden", S::FORBIDDEN, "Not allowed for this role", false),
+            Self::ScopeMissing => ("scope_missing", S::FORBIDDEN, "The API key may not do this", false),
+            Self::AddressForbidden => ("address_forbidden", S::FORBIDDEN, "The API key may not be used from here", false),
             Self::NotFound => ("not_found", S::NOT_FOUND, "No such resource", false),
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed here", false),
             Self::NotAcceptable => ("not_acceptable", S::NOT_ACCEPTABLE, "No acceptable media type", false),
             Self::SessionNameTaken => ("session_name_taken", S::CONFLICT, "The name is taken", false),
+            Self::EmailTaken => ("email_taken", S::CONFLICT, "The e-mail address is taken", false),
+            Self::KeyUnlimited => ("key_unlimited", S::CONFLICT, "The key has no lists", false),
+            Self::LastAdmin => ("last_admin", S::CONFLICT, "A tenant keeps an ADMIN", false),
+            Self::UserState => ("user_state", S::CONFLICT, "Not in the user's present state", false),
             Self::AlreadyLinked => ("already_linked", S::CONFLICT, "The account is already linked", false),
             Self::SessionStopped => ("session_stopped", S::CONFLICT, "The session is not running", false),
             Self::JobRunning => ("job_running", S::CONFLICT, "The job has been started", false),

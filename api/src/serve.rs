@@ -1,6 +1,6 @@
 //! The process that serves: what it opens, and in which order it ends.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use secrecy::ExposeSecret;
@@ -33,7 +33,8 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
     };
     let pool = pool.map_err(|why| format!("DATABASE_URL: {why}"))?;
     let redis = queue::Redis::connect(config.redis_url.expose_secret()).await.map_err(|why| format!("REDIS_URL: {why}"))?;
-    Ok(AppState::new(pool, redis, tokens, config.timings.clone()))
+    let proxies = auth::address::TrustedProxies::read(&config.trusted_proxies).map_err(|why| format!("TRUSTED_PROXIES: {why}"))?;
+    Ok(AppState { proxies, ..AppState::new(pool, redis, tokens, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.
@@ -55,7 +56,7 @@ pub async fn container(config: &Serve, app: Router, state: AppState) -> Done {
         tracing::info!("stopping");
         stopping.cancel();
     };
-    let served = axum::serve(listener, app).with_graceful_shutdown(asked);
+    let served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(asked);
     let late = async {
         state.stopping.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -7,7 +7,7 @@ use queue::{Redis, events::Readers};
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::auth::{Passwords, Standings, Tokens};
+use crate::auth::{Passwords, Standings, Tokens, address::TrustedProxies};
 
 /// Cheap to clone; nothing in it is a caller's.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Whether token holders still count, at most a second old.
     pub standings: Arc<Standings>,
+    /// Whose word on where a request came from counts.
+    pub proxies: TrustedProxies,
     /// The protocol's durations.
     pub timings: Arc<Timings>,
 }
@@ -45,6 +47,7 @@ impl AppState {
             tokens: Arc::new(tokens),
             passwords: Passwords::default(),
             standings: Arc::default(),
+            proxies: TrustedProxies::default(),
             timings: Arc::new(timings),
         }
     }

@@ -143,6 +143,11 @@ impl Tokens {
         jsonwebtoken::decode::<Claims>(token, &key.checking, &validation).map(|t| t.claims).map_err(|_| BadToken)
     }
 
+    /// How callers reach this installation.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// The public keys, for whoever checks our tokens.
     pub fn jwks(&self) -> JwkSet {
         JwkSet { keys: self.keys().map(|k| k.jwk.clone()).collect() }

@@ -40,6 +40,13 @@ if ARGV[2] == '' then return redis.call('DEL', KEYS[2]) end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 return 1";
 
+    /// Counts an attempt within a window that begins with the first.
+    /// KEYS counter · ARGV window in ms. Answers {attempts, ms until they are forgotten}.
+    COUNT = r"
+local n = redis.call('INCR', KEYS[1])
+if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return {n, redis.call('PTTL', KEYS[1])}";
+
     /// Turns a claim into a lease, if the claim still stands.
     /// KEYS lease · ARGV old value, new value, TTL in ms.
     CAS = r"

@@ -44,7 +44,7 @@ pub enum Read {
 
 /// Reads the log after a cursor. The head is read first: whoever issued it committed everything below it before.
 ///
-/// An EMPLEADO sees what happens in chats granted to it (by the grants of now) and how sessions are.
+/// An EMPLEADO sees what happens in chats granted to it (by the grants of now), its own grants, and how sessions are.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -65,19 +65,25 @@ pub async fn read(pool: &PgPool, viewer: Viewer, query: &Query) -> Result<Read> 
              from event e
             where e.tenant = $1 and e.seq > $2 and e.seq <= $3
               and (cardinality($4::text[]) = 0 or e.type = any($4)) and ($5::uuid is null or e.session = $5)
-              and ($6::uuid is null or e.chat is null and e.type = 'session.status' or exists (
-                   select 1 from access_grant g join chat c on c.id = e.chat join session s on s.id = e.session
-                    where g.tenant = $1 and g.app_user = $6 and g.session = e.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.from_at is null or e.at >= g.from_at) and (g.expires_at is null or g.expires_at > clock_timestamp())))
+              and ($6::uuid is null
+                   or e.chat is null and e.type in ('grant.created', 'grant.deleted') and e.data->'grant'->>'holder' = $8
+                   or e.chat is null and e.type = 'session.status' and ($9::uuid is null or exists (
+                      select 1 from api_key k where k.tenant = $1 and k.id = $9 and (k.sessions is null or e.session = any(k.sessions))))
+                   or exists (
+                      select 1 from live_grant g join chat c on c.id = e.chat join session s on s.id = e.session
+                       where g.tenant = $1 and g.holder = $6 and g.session = e.session
+                         and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
+                         and (g.from_at is null or e.at >= g.from_at)))
             order by e.seq limit $7"#,
         tenant.uuid(),
         after,
         counter.seq,
         &types,
         query.session.map(SessionId::uuid),
-        viewer.user(),
-        query.limit
+        viewer.holder(),
+        query.limit,
+        viewer.holder_name(),
+        viewer.key()
     )
     .fetch_all(pool)
     .await?;

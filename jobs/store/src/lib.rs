@@ -14,11 +14,14 @@ pub mod outcomes;
 pub mod owned;
 pub mod turns;
 
+pub mod audit;
 pub mod chats;
 pub mod cursor;
 pub mod events;
 pub mod grants;
 pub mod jobs;
+pub mod keys;
+pub mod links;
 pub mod messages;
 pub mod schema;
 pub mod sessions;
