@@ -46,9 +46,12 @@ page: setup ## the script that runs inside the page, from TypeScript
 sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
 	@.ci/sqlx
 
-openapi: page ## rewrites api/openapi.json from the routes
-	cargo run --quiet --workspace --bin zaguan-api -- openapi > api/openapi.json.new
+openapi: page ## rewrites api/openapi.json and docs/authorization.md from the routes
+	cargo build --quiet --workspace --bin zaguan-api $(FAULTS)
+	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
+	target/debug/zaguan-api authorization > docs/authorization.md.new
+	mv docs/authorization.md.new docs/authorization.md
 
 conformance: setup ## third-party clients against the simulator
 	@.ci/conformance

@@ -57,6 +57,14 @@ pub fn openapi() -> Done {
     print(&serde_json::to_string_pretty(&serde_json::to_value(crate::document())?)?)
 }
 
+/// Prints `docs/authorization.md`.
+///
+/// # Errors
+/// Where standard output is closed.
+pub fn authorization() -> Done {
+    print(auth::table(&crate::document()).trim_end())
+}
+
 fn read_password(path: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut text = String::new();
     if path == Path::new("-") {

@@ -28,6 +28,8 @@ pub enum Command {
     Tenant(Tenant),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print who may do what, as the OpenAPI document declares it.
+    Authorization,
 }
 
 /// Configuration of `serve`.
@@ -113,7 +115,7 @@ impl Cli {
     /// What clap says, and a `NAME_FILE` that cannot be read.
     pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
-        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "serve"];
+        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "authorization", "serve"];
         if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
             args.insert(1.min(args.len()), "serve".into());
         }
@@ -187,7 +189,7 @@ mod tests {
     fn serve(args: &[&str], env: &[(&str, &str)]) -> Serve {
         match read(args, env).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi => panic!("not serve"),
+            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi | Command::Authorization => panic!("not serve"),
         }
     }
     const STORES: [&str; 2] = ["--database-url=postgres://x", "--redis-url=redis://x"];

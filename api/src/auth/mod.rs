@@ -8,6 +8,7 @@ mod rule;
 mod scope;
 mod secret;
 mod standing;
+mod table;
 pub mod throttle;
 
 pub use caller::{Admin, Caller, Credential};
@@ -18,3 +19,4 @@ pub(crate) use scope::is_session_name;
 pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, named_chat, named_session, session_filter};
 pub use secret::{ApiKey, Kind, Secret, hash_of};
 pub use standing::Standings;
+pub use table::table;

@@ -85,6 +85,16 @@ impl Rule {
         !self.admin && !self.empleado
     }
 
+    /// The roles' names.
+    pub const fn roles(self) -> &'static str {
+        match (self.admin, self.empleado) {
+            (true, true) => "ADMIN, EMPLEADO",
+            (true, false) => "ADMIN",
+            (false, true) => "EMPLEADO",
+            (false, false) => "*everybody*",
+        }
+    }
+
     /// Judges who calls. `scopes`: of a key; none: a person.
     ///
     /// # Errors
@@ -148,9 +158,21 @@ impl Rules {
         Self(paths.collect())
     }
 
+    /// The rule of one operation.
+    pub fn get(&self, path: &str, method: &Method) -> Option<Rule> {
+        self.0.get(path)?.get(method).copied()
+    }
+
+    /// Whether two paths have the same operations with the same rules.
+    #[cfg(test)]
+    pub(crate) fn same(&self, one: &str, other: &str) -> bool {
+        let rules = |path: &str| self.0.get(path);
+        rules(one).is_some() && rules(one) == rules(other)
+    }
+
     fn find(&self, request: &Request) -> Option<Rule> {
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        self.0.get(request.extensions().get::<MatchedPath>()?.as_str())?.get(method).copied()
+        self.get(request.extensions().get::<MatchedPath>()?.as_str(), method)
     }
 }
 

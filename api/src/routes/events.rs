@@ -69,6 +69,7 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what is written in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
+    let mut caller = caller;
     loop {
         let page = read(&app, &caller, &query).await?;
         if !page.0.items.is_empty() {
@@ -81,7 +82,8 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
             while log.next().await.seq <= after {}
         };
         tokio::select! {
-            () = later => {}
+            // Who was let in may have been let out since.
+            () = later => caller = caller.recheck(&app).await?,
             () = tokio::time::sleep_until(deadline) => return answer(page),
             () = app.stopping.cancelled() => return answer(page),
         }

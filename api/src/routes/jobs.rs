@@ -184,11 +184,15 @@ async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) 
 }
 
 /// The job, once it has ended or the time is up. `None`: the caller does not see it (any more).
+///
+/// # Errors
+/// `unavailable`; and where the caller was let out while it waited, what [`Caller::recheck`] says.
 pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duration>) -> Result<Option<Job>, Problem> {
     let Some(wait) = wait else { return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?) };
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what ends in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
+    let mut caller = *caller;
     loop {
         let job = jobs::fetch(&app.pool, caller.viewer(), id).await?;
         if job.as_ref().is_none_or(|j| j.state.is_final()) {
@@ -203,8 +207,12 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
             }
         };
         tokio::select! {
-            () = ended => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(job),
+            () = ended => caller = caller.recheck(app).await?,
+            () = tokio::time::sleep_until(deadline) => {
+                // What was read when the wait began may have been taken from the caller since.
+                let caller = caller.recheck(app).await?;
+                return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?);
+            }
             () = app.stopping.cancelled() => return Ok(job),
         }
     }

@@ -48,6 +48,25 @@ impl ApiClient {
         Self { token: String::new(), ..self.clone() }
     }
 
+    /// The same service with this token or API key.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    pub(crate) fn with_http(&self, http: reqwest::Client) -> Self {
+        Self { http, ..self.clone() }
+    }
+
+    /// The token or key it shows.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Tries a password.
+    pub async fn try_login(&self, email: &str, password: &str) -> Answer {
+        self.stranger().post("/api/auth/login", json!({"email": email, "password": password})).await
+    }
+
     /// Any request.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(40));
@@ -73,6 +92,16 @@ impl ApiClient {
     /// POST with a JSON body.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// PATCH with a merge patch.
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, path, &[("content-type", "application/merge-patch+json")], Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, &[], None).await
     }
 
     /// GET as bytes, with an `Accept`.

@@ -107,6 +107,8 @@ impl Api {
     fn run(shared: &Shared, keys: &str, port: u16, metrics: u16) -> io::Result<Process> {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
+        // Whoever calls from this address is a proxy of ours.
+        command.env("TRUSTED_PROXIES", "127.0.0.99");
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{port}"));
         Process::start("api", &shared.logs, command)
     }

@@ -1,8 +1,11 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
+mod api_keys;
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
+mod grants;
+mod people;
 mod tenants_apart;
 
 use std::time::Duration;
