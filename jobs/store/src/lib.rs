@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod aliases;
+pub mod background;
 pub mod counters;
 pub mod ends;
 pub mod incoming;
@@ -12,6 +13,7 @@ pub mod leases;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
+pub mod retention;
 pub mod turns;
 
 pub mod audit;
