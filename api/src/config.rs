@@ -26,6 +26,9 @@ pub enum Command {
     /// Tenants.
     #[command(subcommand)]
     Tenant(Tenant),
+    /// People.
+    #[command(subcommand)]
+    User(User),
     /// Print the OpenAPI document.
     Openapi,
     /// Print who may do what, as the OpenAPI document declares it.
@@ -108,6 +111,27 @@ pub struct TenantCreate {
     pub password_file: PathBuf,
 }
 
+/// What can be done with people. Whoever can log in does all else over HTTP.
+#[derive(Subcommand)]
+pub enum User {
+    /// Make a link with which somebody sets a new password: for a tenant whose only ADMIN has forgotten its own.
+    PasswordReset(PasswordReset),
+}
+
+/// Configuration of `user password-reset`.
+#[derive(Args)]
+pub struct PasswordReset {
+    /// Postgres.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// How callers reach this installation, as https://api.example.com.
+    #[arg(long, env = "PUBLIC_URL")]
+    pub public_url: String,
+    /// The person's e-mail address.
+    #[arg(long)]
+    pub email: String,
+}
+
 impl Cli {
     /// Reads arguments and environment. A bad start names the variable.
     ///
@@ -115,7 +139,7 @@ impl Cli {
     /// What clap says, and a `NAME_FILE` that cannot be read.
     pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
-        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "authorization", "serve"];
+        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "user", "openapi", "authorization", "serve"];
         if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
             args.insert(1.min(args.len()), "serve".into());
         }
@@ -189,7 +213,7 @@ mod tests {
     fn serve(args: &[&str], env: &[(&str, &str)]) -> Serve {
         match read(args, env).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi | Command::Authorization => panic!("not serve"),
+            Command::Migrate(_) | Command::Tenant(_) | Command::User(_) | Command::Openapi | Command::Authorization => panic!("not serve"),
         }
     }
     const STORES: [&str; 2] = ["--database-url=postgres://x", "--redis-url=redis://x"];

@@ -7,6 +7,7 @@ pub mod config;
 pub mod extract;
 pub mod middleware;
 pub mod openapi;
+mod pages;
 pub mod problem;
 pub mod qr;
 mod routes;
@@ -31,7 +32,7 @@ pub fn router(state: AppState) -> Router {
     let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    observed(routes.route("/openapi.json", document)).with_state(state)
+    observed(routes.route("/openapi.json", document).merge(pages::router())).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.

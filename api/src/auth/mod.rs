@@ -17,6 +17,6 @@ pub use passwords::{LONGEST as LONGEST_PASSWORD, Passwords, acceptable as accept
 pub use rule::{ChatNeed, KeyNeed, Rule, Rules, Scopes, guard};
 pub(crate) use scope::is_session_name;
 pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, named_chat, named_session, session_filter};
-pub use secret::{ApiKey, Kind, Secret, hash_of};
+pub use secret::{ApiKey, Kind, Secret, hash_of, link_url};
 pub use standing::Standings;
 pub use table::table;

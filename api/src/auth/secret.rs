@@ -2,6 +2,7 @@
 
 use contract::KeyId;
 use ring::digest::{SHA256, digest};
+use store::links::Purpose;
 
 use super::jwt;
 
@@ -46,6 +47,15 @@ impl Secret {
     pub fn into_text(self) -> String {
         self.0
     }
+}
+
+/// Where a one-time link leads. What follows `#` is sent to nobody by browsers.
+pub fn link_url(public_url: &str, purpose: Purpose, secret: Secret) -> String {
+    let page = match purpose {
+        Purpose::Invitation => "invitation",
+        Purpose::PasswordReset => "password-reset",
+    };
+    format!("{public_url}/{page}#{}", secret.into_text())
 }
 
 /// What is stored of a secret that was presented.

@@ -15,17 +15,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{NO_STORE, Page};
 use crate::{
-    auth::{Admin, Credential, Kind, Secret},
+    auth::{Admin, Credential, Kind, Secret, link_url},
     extract::{Body, Limit, Named, Params, plain_text, present},
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
 };
 
-/// How long an invitation can be accepted.
-const INVITATION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
-/// How long a link to a new password can be used.
-const PASSWORD_RESET: std::time::Duration = std::time::Duration::from_secs(3600);
 const LONGEST_NAME: usize = 100;
 const LONGEST_EMAIL: usize = 254;
 
@@ -103,11 +99,7 @@ struct OneTimeLink {
 
 impl OneTimeLink {
     fn new(app: &AppState, purpose: Purpose, secret: Secret, expires_at: chrono::DateTime<chrono::Utc>) -> Self {
-        let page = match purpose {
-            Purpose::Invitation => "invitation",
-            Purpose::PasswordReset => "password-reset",
-        };
-        Self { url: format!("{}/{page}#{}", app.tokens.issuer(), secret.into_text()), expires_at: expires_at.into() }
+        Self { url: link_url(app.tokens.issuer(), purpose, secret), expires_at: expires_at.into() }
     }
 }
 
@@ -198,7 +190,7 @@ async fn invite(State(app): State<AppState>, admin: Admin, body: Body<Invitation
     plain_text(&name, LONGEST_NAME, "name")?;
     let (tenant, id) = (admin.0.tenant, UserId::new());
     let secret = Secret::random(Kind::Invitation).ok_or_else(Problem::internal)?;
-    let link = NewLink { hash: secret.hash(), lifetime: INVITATION };
+    let link = NewLink { hash: secret.hash(), lifetime: Purpose::Invitation.lifetime() };
     let new = NewUser { id, email: &email, name: &name, rol: rol.into(), can_start_chats };
     let act = Act::new(admin.0.principal, AuditAction::UserInvited, id, json!({"rol": rol, "canStartChats": can_start_chats}));
     let expires_at = users::invite(&app.pool, tenant, &new, &link, &act).await.map_err(|why| match why {
@@ -269,14 +261,14 @@ async fn reset_password(State(app): State<AppState>, admin: Admin, user: Named<U
 }
 
 async fn make_link(app: &AppState, admin: Admin, user: UserId, purpose: Purpose) -> Result<impl IntoResponse + use<>, Problem> {
-    let (kind, lifetime, action, state) = match purpose {
-        Purpose::Invitation => (Kind::Invitation, INVITATION, AuditAction::UserReinvited, "the user is not invited (any more)"),
-        Purpose::PasswordReset => (Kind::PasswordReset, PASSWORD_RESET, AuditAction::PasswordLinkMade, "the user is not active"),
+    let (kind, action, state) = match purpose {
+        Purpose::Invitation => (Kind::Invitation, AuditAction::UserReinvited, "the user is not invited (any more)"),
+        Purpose::PasswordReset => (Kind::PasswordReset, AuditAction::PasswordLinkMade, "the user is not active"),
     };
     let tenant = admin.0.tenant;
     let secret = Secret::random(kind).ok_or_else(Problem::internal)?;
     let act = Act::new(admin.0.principal, action, user, json!({}));
-    let link = NewLink { hash: secret.hash(), lifetime };
+    let link = NewLink { hash: secret.hash(), lifetime: purpose.lifetime() };
     match links::make(&app.pool, tenant, user, purpose, &link, &act).await? {
         Some(expires_at) => Ok((StatusCode::CREATED, NO_STORE, Json(OneTimeLink::new(app, purpose, secret, expires_at)))),
         None if users::fetch(&app.pool, tenant, user).await?.is_some() => Err(Problem::new(Code::UserState, state)),

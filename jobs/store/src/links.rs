@@ -29,6 +29,13 @@ impl Purpose {
             Self::PasswordReset => "password_reset",
         }
     }
+    /// How long a link can be used: 7 days to join, an hour to set a password.
+    pub const fn lifetime(self) -> Duration {
+        match self {
+            Self::Invitation => Duration::from_secs(7 * 24 * 3600),
+            Self::PasswordReset => Duration::from_secs(3600),
+        }
+    }
     /// The state of a user that has a use for it.
     const fn state(self) -> &'static str {
         match self {

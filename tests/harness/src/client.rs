@@ -35,10 +35,14 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
+    /// Nobody, at this address.
+    pub fn nobody(url: &str) -> Self {
+        Self { http: reqwest::Client::new(), url: url.to_owned(), token: String::new() }
+    }
+
     /// Logs in.
     pub async fn login(url: &str, email: &str, password: &str) -> Self {
-        let http = reqwest::Client::new();
-        let client = Self { http, url: url.to_owned(), token: String::new() };
+        let client = Self::nobody(url);
         let tokens = client.post("/api/auth/login", json!({"email": email, "password": password})).await.ok();
         Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
     }

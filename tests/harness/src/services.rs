@@ -91,6 +91,16 @@ impl Api {
         Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
     }
 
+    /// Makes a link with which somebody sets a new password; answers `{url, expiresAt}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn reset_password(&self, email: &str) -> Result<Value, Error> {
+        let mut command = self.shared.command("zaguan-api", "KILL");
+        command.args(["user", "password-reset", "--email", email, "--public-url", &self.url()]);
+        Ok(serde_json::from_str(&run(&mut command, None)?)?)
+    }
+
     /// Starts it on a free port.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
 mod api_keys;
+mod authorization;
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
 mod grants;
 mod people;
+mod strangers;
 mod tenants_apart;
+mod tokens;
 mod worker;
 
 use std::time::Duration;

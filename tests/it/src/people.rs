@@ -154,6 +154,15 @@ async fn a_password_is_changed_by_who_knows_it_and_set_anew_by_who_was_given_a_l
     assert_eq!(stranger.post("/api/auth/password/reset", as_invitation).await.body["code"], "invalid_link");
     assert_eq!(stranger.try_login(&person.email, "something new").await.status, StatusCode::UNAUTHORIZED);
     assert!(stranger.try_login(&person.email, "a third one").await.status.is_success());
+    let page = reqwest::get(link["url"].as_str().unwrap()).await.unwrap();
+    assert!(page.status().is_success() && page.headers()["content-security-policy"].to_str().unwrap().contains("script-src 'sha256-"));
+
+    // Whose only ADMIN has forgotten its password asks the operator.
+    let link = stack.api.reset_password("admin@ana.example").unwrap();
+    let body = json!({"token": link_token(&link), "password": "the admin's new one"});
+    assert_eq!(stranger.post("/api/auth/password/reset", body).await.status, StatusCode::NO_CONTENT);
+    assert!(stranger.try_login("admin@ana.example", "the admin's new one").await.status.is_success());
+    assert!(stack.api.reset_password("nobody@x.example").is_err());
     until("the login of before to be refused", WITHIN, || async {
         (fresh.get("/api/me").await.status == StatusCode::UNAUTHORIZED).then_some(())
     })
