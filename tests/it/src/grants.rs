@@ -86,6 +86,10 @@ async fn a_held_request_of_an_empleado_answers_nothing_of_a_chat_that_was_taken_
 
     let (answer, ()) = tokio::join!(wait(answer.body["next"].as_i64().unwrap()), async {
         ana.client.patch(&format!("/api/users/{}", person.id), json!({"state": "disabled"})).await.ok();
+        until("its end to be known", Duration::from_secs(2), || async {
+            (person.client.get("/api/me").await.status == StatusCode::UNAUTHORIZED).then_some(())
+        })
+        .await;
         ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
     });
     assert_eq!((answer.status, &answer.body["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthenticated")));

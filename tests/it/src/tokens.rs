@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 async fn log_in(stack: &Stack, name: &str) -> (ApiClient, Value) {
     let (email, password) = (format!("{name}@tokens.example"), "a good password");
-    stack.make_tenant(name, &email, password).unwrap();
+    stack.make_tenant(name, &email, password).expect("a login");
     let stranger = ApiClient::nobody(&stack.api.url());
     let tokens = stranger.try_login(&email, password).await.ok();
-    (stranger.with_token(tokens["accessToken"].as_str().unwrap()), tokens)
+    (stranger.with_token(tokens["accessToken"].as_str().expect("a login")), tokens)
 }
 
 async fn refresh(client: &ApiClient, token: &Value) -> (u16, Value) {
