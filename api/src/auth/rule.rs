@@ -9,9 +9,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use contract::Scope;
-use http::{Method, request::Parts};
-use store::users::Rol;
+use contract::{AuditAction, Scope};
+use http::{Method, header, request::Parts};
+use serde_json::json;
+use store::{audit::Act, tenants::DEFAULT_SESSION, users::Rol};
 use utoipa::openapi::{OpenApi, path::Operation};
 
 use super::Caller;
@@ -85,6 +86,10 @@ impl Rule {
         !self.admin && !self.empleado
     }
 
+    const fn controls_sessions(self) -> bool {
+        matches!(self.key, KeyNeed::Scope(Scope::SessionsControl | Scope::SessionsLink))
+    }
+
     /// The roles' names.
     pub const fn roles(self) -> &'static str {
         match (self.admin, self.empleado) {
@@ -137,9 +142,9 @@ impl FromIterator<Scope> for Scopes {
     }
 }
 
-/// Every operation's rule, by path template and method.
+/// Every operation's rule and name, by path template and method.
 #[derive(Debug, Default)]
-pub struct Rules(HashMap<String, HashMap<Method, Rule>>);
+pub struct Rules(HashMap<String, HashMap<Method, (Rule, String)>>);
 
 impl Rules {
     /// Reads them from the document.
@@ -152,7 +157,10 @@ impl Rules {
                 (Method::PATCH, &item.patch),
                 (Method::DELETE, &item.delete),
             ];
-            let rules = methods.into_iter().filter_map(|(method, operation)| Some((method, Rule::of(operation.as_ref()?)?)));
+            let rules = methods.into_iter().filter_map(|(method, operation)| {
+                let operation = operation.as_ref()?;
+                Some((method, (Rule::of(operation)?, operation.operation_id.clone()?)))
+            });
             (path.clone(), rules.collect())
         });
         Self(paths.collect())
@@ -160,33 +168,60 @@ impl Rules {
 
     /// The rule of one operation.
     pub fn get(&self, path: &str, method: &Method) -> Option<Rule> {
-        self.0.get(path)?.get(method).copied()
+        self.0.get(path)?.get(method).map(|(rule, _)| *rule)
     }
 
     /// Whether two paths have the same operations with the same rules.
     #[cfg(test)]
     pub(crate) fn same(&self, one: &str, other: &str) -> bool {
-        let rules = |path: &str| self.0.get(path);
+        let rules =
+            |path: &str| self.0.get(path).map(|all| all.iter().map(|(method, (rule, _))| (method, rule)).collect::<HashMap<_, _>>());
         rules(one).is_some() && rules(one) == rules(other)
     }
 
-    fn find(&self, request: &Request) -> Option<Rule> {
+    fn find(&self, request: &Request) -> Option<(Rule, &str)> {
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        self.get(request.extensions().get::<MatchedPath>()?.as_str(), method)
+        let (rule, name) = self.0.get(request.extensions().get::<MatchedPath>()?.as_str())?.get(method)?;
+        Some((*rule, name))
     }
 }
 
 /// Around every documented route: who may not call it gets no further.
 pub async fn guard(State((app, rules)): State<(AppState, Arc<Rules>)>, mut request: Request, next: Next) -> Response {
-    let Some(rule) = rules.find(&request) else { return next.run(request).await };
+    let Some((rule, operation)) = rules.find(&request) else { return next.run(request).await };
     request.extensions_mut().insert(rule);
     if rule.is_public() {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
     match Caller::from_request_parts(&mut parts, &app).await {
-        Ok(_) => next.run(Request::from_parts(parts, body)).await,
+        Ok(caller) => {
+            let controls = rule.controls_sessions() && parts.method != Method::GET;
+            let session = controls.then(|| named_in(parts.uri.path()));
+            let response = next.run(Request::from_parts(parts, body)).await;
+            if let Some(session) = session.filter(|_| response.status().is_success()) {
+                note(&app, &caller, session, operation, &response).await;
+            }
+            response
+        }
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The session that a path names, by its id or name.
+fn named_in(path: &str) -> String {
+    path.strip_prefix("/api/sessions/").and_then(|rest| rest.split('/').next()).unwrap_or(DEFAULT_SESSION).to_owned()
+}
+
+/// What is done to sessions is noted here, for every operation alike: part of it happens in Redis and in hosts, so that no statement of
+/// Postgres does it. (All other acts are written by the statement that does them.)
+async fn note(app: &AppState, caller: &Caller, session: String, operation: &str, response: &Response) {
+    let made = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| l.strip_prefix("/api/sessions/"));
+    let target = made.map_or(session, str::to_owned);
+    let act = Act::new(caller.principal, AuditAction::SessionControlled, target, json!({"operation": operation}));
+    if let Err(why) = store::audit::record(&app.pool, caller.tenant, &act).await {
+        metrics::counter!("zaguan_audit_failed_total").increment(1);
+        tracing::error!(cause = %why, tenant = %caller.tenant, operation, "done, and not written into the audit log");
     }
 }
 

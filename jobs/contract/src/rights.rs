@@ -75,22 +75,8 @@ names! {
         KeyCreated = "key.created",
         /// A key was revoked.
         KeyRevoked = "key.revoked",
-        /// A session was created.
-        SessionCreated = "session.created",
-        /// A session's settings were changed.
-        SessionChanged = "session.changed",
-        /// A session was deleted.
-        SessionDeleted = "session.deleted",
-        /// A session was asked to run.
-        SessionStarted = "session.started",
-        /// A session was asked to stop.
-        SessionStopped = "session.stopped",
-        /// A session was asked to start anew.
-        SessionRestarted = "session.restarted",
-        /// A session was asked to unlink its account.
-        SessionLoggedOut = "session.logged_out",
-        /// A link page or pairing code was made for a session.
-        SessionLinkMade = "session.link_made",
+        /// A session was created, changed, deleted, started, stopped or linked; `detail.operation` says which.
+        SessionControlled = "session.controlled",
     }
 }
 

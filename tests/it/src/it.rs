@@ -6,7 +6,7 @@ mod browser_death;
 mod browser_faults;
 mod browser_messages;
 mod grants;
-mod people;
+mod staff;
 mod strangers;
 mod tenants_apart;
 mod tokens;

@@ -178,17 +178,32 @@ async fn every_administrative_act_leaves_a_row_that_nothing_changes_and_that_hol
     let grant = ana.grant(&person.id, &chat, "read").await;
     ana.client.delete(&format!("/api/users/{}/grants/{grant}", person.id)).await.ok();
     ana.client.patch(&format!("/api/users/{}", person.id), json!({"name": "Otra"})).await.ok();
+    ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
+    let second = ana.client.post("/api/sessions", json!({"name": "second"})).await.ok();
     let key = ana.key(json!({"scopes": ["audit:read"]})).await;
     for _ in 0..3 {
         ana.client.try_login(&person.email, "wrong password").await;
     }
     let rows = key.client.get("/api/audit").await.ok();
     let actions: Vec<&str> = rows["items"].as_array().unwrap().iter().map(|r| r["action"].as_str().unwrap()).collect();
-    let expected = ["login.failed", "key.created", "user.changed", "grant.deleted", "grant.created", "user.joined", "user.invited"];
+    let controlled = "session.controlled";
+    let expected = [
+        "login.failed",
+        "key.created",
+        controlled,
+        controlled,
+        "user.changed",
+        "grant.deleted",
+        "grant.created",
+        "user.joined",
+        "user.invited",
+    ];
     assert_eq!(actions, expected);
     let by = ana.client.get("/api/me").await.ok()["id"].clone();
-    assert_eq!(rows["items"][4]["actor"], by);
-    assert_eq!(rows["items"][4]["target"], json!(grant));
+    assert_eq!((&rows["items"][2]["target"], &rows["items"][2]["detail"]["operation"]), (&second["id"], &json!("createSession")));
+    assert_eq!((&rows["items"][3]["target"], &rows["items"][3]["detail"]["operation"]), (&json!("default"), &json!("stop")));
+    assert_eq!(rows["items"][6]["actor"], by);
+    assert_eq!(rows["items"][6]["target"], json!(grant));
     assert!(!rows.to_string().contains("to 5511888880000"), "no message text");
     let only = ana.client.get(&format!("/api/audit?target={grant}&limit=1")).await.ok();
     assert_eq!(only["items"][0]["action"], "grant.deleted");
