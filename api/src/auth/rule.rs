@@ -200,7 +200,8 @@ pub async fn guard(State((app, rules)): State<(AppState, Arc<Rules>)>, mut reque
             let session = controls.then(|| named_in(parts.uri.path()));
             let response = next.run(Request::from_parts(parts, body)).await;
             if let Some(session) = session.filter(|_| response.status().is_success()) {
-                note(&app, &caller, session, operation, &response).await;
+                let target = made(&response).unwrap_or(session);
+                note(&app, &caller, target, operation).await;
             }
             response
         }
@@ -213,12 +214,16 @@ fn named_in(path: &str) -> String {
     path.strip_prefix("/api/sessions/").and_then(|rest| rest.split('/').next()).unwrap_or(DEFAULT_SESSION).to_owned()
 }
 
+/// The session that an answer says was created.
+fn made(response: &Response) -> Option<String> {
+    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    location.strip_prefix("/api/sessions/").map(str::to_owned)
+}
+
 /// What is done to sessions is noted here, for every operation alike: part of it happens in Redis and in hosts, so that no statement of
 /// Postgres does it. (All other acts are written by the statement that does them.)
-async fn note(app: &AppState, caller: &Caller, session: String, operation: &str, response: &Response) {
-    let made = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| l.strip_prefix("/api/sessions/"));
-    let target = made.map_or(session, str::to_owned);
-    let act = Act::new(caller.principal, AuditAction::SessionControlled, target, json!({"operation": operation}));
+async fn note(app: &AppState, caller: &Caller, session: String, operation: &str) {
+    let act = Act::new(caller.principal, AuditAction::SessionControlled, session, json!({"operation": operation}));
     if let Err(why) = store::audit::record(&app.pool, caller.tenant, &act).await {
         metrics::counter!("zaguan_audit_failed_total").increment(1);
         tracing::error!(cause = %why, tenant = %caller.tenant, operation, "done, and not written into the audit log");
