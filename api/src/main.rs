@@ -4,7 +4,7 @@ use std::{env, error::Error, io::Write, process::ExitCode};
 
 use api::{
     commands,
-    config::{Cli, Command, Serve, Tenant},
+    config::{Cli, Command, Serve, Tenant, User},
     serve as server,
 };
 
@@ -27,8 +27,10 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Serve(config) => runtime.block_on(serve(*config)),
         Command::Migrate(config) => runtime.block_on(commands::migrate(config)),
         Command::Tenant(Tenant::Create(config)) => runtime.block_on(commands::create_tenant(config)),
+        Command::User(User::PasswordReset(config)) => runtime.block_on(commands::reset_password(config)),
         Command::Openapi => commands::openapi(),
         Command::Problems => commands::problems(),
+        Command::Authorization => commands::authorization(),
     }
 }
 

@@ -7,14 +7,13 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::{ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobState, MessageId, MessageStatus, SessionId, UserId};
+use contract::{ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobState, MessageId, MessageStatus, Principal, SessionId};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{
     jobs::{self, Cancel, Filter, Job},
     snapshot::Snapshot,
-    users::Rol,
 };
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -51,7 +50,8 @@ pub struct JobView {
     message: Option<JobMessage>,
     /// The caller's own reference.
     reference: Option<String>,
-    created_by: UserId,
+    /// The user or key that asked for it.
+    created_by: Principal,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -172,7 +172,7 @@ async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, pre
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("read"))))]
 async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) -> Result<Json<JobView>, Problem> {
     let job = jobs::fetch(&app.pool, caller.viewer(), id.0).await?.ok_or_else(Problem::not_found)?;
-    if caller.rol == Rol::Empleado && job.created_by != caller.user {
+    if !caller.viewer().sees_all() && job.created_by != caller.principal {
         return Err(Problem::new(Code::RoleForbidden, "only an ADMIN may withdraw a colleague's job"));
     }
     match jobs::cancel(&app.pool, &job).await? {
@@ -186,6 +186,9 @@ async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) 
 }
 
 /// The job, once it has ended or the time is up. `None`: the caller does not see it (any more).
+///
+/// # Errors
+/// `unavailable`; and where the caller was let out while it waited, what [`Caller::recheck`] says.
 pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duration>) -> Result<Option<Job>, Problem> {
     let Some(wait) = wait else { return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?) };
     let deadline = Instant::now() + wait;
@@ -206,8 +209,12 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
             }
         };
         tokio::select! {
-            () = ended => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(job),
+            () = ended => caller = caller.recheck(app).await?,
+            () = tokio::time::sleep_until(deadline) => {
+                // What was read when the wait began may have been taken from the caller since.
+                let caller = caller.recheck(app).await?;
+                return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?);
+            }
             () = app.stopping.cancelled() => return Ok(job),
         }
         caller = caller.recheck(app).await?;

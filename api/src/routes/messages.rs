@@ -1,7 +1,7 @@
 //! Messages, from the read model.
 
 use axum::{Json, extract::State, response::Response};
-use contract::{ChatId, JobId, MessageId, MessageStatus, SessionId, UserId};
+use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId};
 use serde::{Deserialize, Serialize};
 use store::{
     cursor::Cursor,
@@ -48,7 +48,7 @@ struct MessageView {
     /// `api`, `phone` or `device`.
     source: String,
     /// Who asked us to send it.
-    sent_by: Option<UserId>,
+    sent_by: Option<Principal>,
     /// The sender's own reference.
     reference: Option<String>,
     /// The WhatsApp id part of the message it answers.

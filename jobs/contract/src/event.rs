@@ -17,6 +17,10 @@ names! {
         MessageAck = "message.ack",
         /// A job reached its end, or `unknown` turned `succeeded`.
         JobUpdated = "job.updated",
+        /// A chat was granted to a user or key.
+        GrantCreated = "grant.created",
+        /// A grant was taken back.
+        GrantDeleted = "grant.deleted",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
         /// A code to scan. Not in the log; for ADMINs only.

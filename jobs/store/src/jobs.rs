@@ -1,7 +1,7 @@
 //! Jobs as callers see them, and their withdrawal.
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, Event, JobId, JobState, MessageId, MessageStatus, SessionId, TenantId, UserId};
+use contract::{ChatId, Event, JobId, JobState, MessageId, MessageStatus, Principal, SessionId, TenantId};
 use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub struct Job {
     /// The caller's own reference.
     pub reference: Option<String>,
     /// Who asked for it.
-    pub created_by: UserId,
+    pub created_by: Principal,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it was first started.
@@ -77,6 +77,7 @@ struct Row {
     chat: Option<Uuid>,
     reference: Option<String>,
     created_by: Uuid,
+    by_key: bool,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -110,7 +111,7 @@ impl Row {
                 ack: self.message_ack,
             }),
             reference: self.reference,
-            created_by: UserId::from_uuid(self.created_by),
+            created_by: Principal::of(self.created_by, self.by_key),
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
@@ -131,18 +132,18 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Jo
     let row = sqlx::query_as!(
         Row,
         r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.chat, j.reference, j.created_by, j.created_at,
+                  exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
              from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and j.id = $2
               and ($3::uuid is null or j.chat is null and j.created_by = $3 or exists (
-                   select 1 from access_grant g join chat c on c.id = j.chat
-                    where g.tenant = $1 and g.app_user = $3 and g.session = j.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.expires_at is null or g.expires_at > clock_timestamp())))"#,
+                   select 1 from live_grant g join chat c on c.id = j.chat
+                    where g.tenant = $1 and g.holder = $3 and g.session = j.session
+                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')))"#,
         viewer.tenant().uuid(),
         id.uuid(),
-        viewer.user()
+        viewer.holder()
     )
     .fetch_optional(pool)
     .await?;
@@ -170,23 +171,23 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limi
     let rows = sqlx::query_as!(
         Row,
         r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.chat, j.reference, j.created_by, j.created_at,
+                  exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
              from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and ($2::uuid is null or j.session = $2) and ($3::text is null or j.state = $3)
               and ($4::uuid is null or j.chat = $4) and ($5::uuid is null or j.id < $5)
               and ($6::uuid is null or j.chat is null and j.created_by = $6 or exists (
-                   select 1 from access_grant g join chat c on c.id = j.chat
-                    where g.tenant = $1 and g.app_user = $6 and g.session = j.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.expires_at is null or g.expires_at > clock_timestamp())))
+                   select 1 from live_grant g join chat c on c.id = j.chat
+                    where g.tenant = $1 and g.holder = $6 and g.session = j.session
+                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')))
             order by j.id desc limit $7"#,
         viewer.tenant().uuid(),
         filter.session.map(SessionId::uuid),
         filter.state.map(JobState::as_str),
         filter.chat.map(ChatId::uuid),
         filter.before.map(JobId::uuid),
-        viewer.user(),
+        viewer.holder(),
         limit
     )
     .fetch_all(snapshot.connection())

@@ -17,12 +17,15 @@ pub mod owned;
 pub mod retention;
 pub mod turns;
 
+pub mod audit;
 pub mod chats;
 pub mod cursor;
 pub mod events;
 pub mod grants;
 pub mod jobs;
+pub mod keys;
 pub mod limits;
+pub mod links;
 pub mod messages;
 pub mod schema;
 pub mod sessions;

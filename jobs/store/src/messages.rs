@@ -1,7 +1,7 @@
 //! Messages as callers see them.
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, JobId, MessageId, MessageStatus, SessionId, TenantId, UserId};
+use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId, TenantId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub struct Message {
     /// `api`, `phone`, `device`.
     pub source: String,
     /// Who asked us to send it.
-    pub sent_by: Option<UserId>,
+    pub sent_by: Option<Principal>,
     /// The caller's own reference.
     pub reference: Option<String>,
     /// The id part of the message it answers.
@@ -59,6 +59,7 @@ struct Row {
     ack: Option<i16>,
     source: String,
     sent_by: Option<Uuid>,
+    by_key: bool,
     reference: Option<String>,
     reply_to: Option<String>,
     job: Option<Uuid>,
@@ -81,7 +82,7 @@ impl Row {
             status: MessageStatus::from_name(&self.status).unwrap_or(MessageStatus::Unknown),
             ack: self.ack,
             source: self.source,
-            sent_by: self.sent_by.map(UserId::from_uuid),
+            sent_by: self.sent_by.map(|id| Principal::of(id, self.by_key)),
             reference: self.reference,
             reply_to: self.reply_to,
             job: self.job.map(JobId::from_uuid),
@@ -105,11 +106,12 @@ pub async fn list(
 ) -> Result<Vec<Message>> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered
+        r#"select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered,
+                exists (select 1 from api_key k where k.id = sent_by) as "by_key!"
            from message
           where tenant = $1 and chat = $2 and ($3::timestamptz is null or sent_at >= $3)
             and ($4::timestamptz is null or (sent_at, id) < ($4, $5::uuid))
-          order by sent_at desc, id desc limit $6",
+          order by sent_at desc, id desc limit $6"#,
         tenant.uuid(),
         chat.uuid(),
         since,
@@ -129,8 +131,9 @@ pub async fn list(
 pub async fn fetch(pool: &PgPool, tenant: TenantId, chat: ChatId, since: Option<DateTime<Utc>>, id: MessageId) -> Result<Option<Message>> {
     let row = sqlx::query_as!(
         Row,
-        "select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered
-           from message where tenant = $1 and chat = $2 and id = $4 and ($3::timestamptz is null or sent_at >= $3)",
+        r#"select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered,
+                exists (select 1 from api_key k where k.id = sent_by) as "by_key!"
+           from message where tenant = $1 and chat = $2 and id = $4 and ($3::timestamptz is null or sent_at >= $3)"#,
         tenant.uuid(),
         chat.uuid(),
         since,

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod faults;
+pub mod people;
 mod ports;
 pub mod postgres;
 pub mod process;

@@ -94,6 +94,16 @@ impl Api {
         Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
     }
 
+    /// Makes a link with which somebody sets a new password; answers `{url, expiresAt}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn reset_password(&self, email: &str) -> Result<Value, Error> {
+        let mut command = self.shared.command("zaguan-api", "KILL");
+        command.args(["user", "password-reset", "--email", email, "--public-url", &self.url()]);
+        Ok(serde_json::from_str(&run(&mut command, None)?)?)
+    }
+
     /// Starts it on a free port.
     ///
     /// # Errors
@@ -122,6 +132,8 @@ impl Api {
     fn run(name: &str, shared: &Shared, keys: &str, (public, port): (u16, u16), metrics: u16) -> io::Result<Process> {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
+        // Whoever calls from this address is a proxy of ours.
+        command.env("TRUSTED_PROXIES", "127.0.0.99");
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
         Process::start(name, &shared.logs, command)
     }

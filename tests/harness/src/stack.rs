@@ -234,6 +234,15 @@ impl Stack {
         Ok(self.folder.copy(program)?)
     }
 
+    /// Changes what no caller can: the past, mostly.
+    ///
+    /// # Errors
+    /// What Postgres says.
+    pub async fn sql(&self, statement: &'static str) -> Result<(), Error> {
+        sqlx::query(statement).execute(&self.db().await).await?;
+        Ok(())
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()

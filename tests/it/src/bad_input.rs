@@ -142,10 +142,7 @@ fn request(operations: usize) -> impl Strategy<Value = Request> {
     ];
     let header = prop_oneof![
         (Just("idempotency-key"), prop::sample::select(vec!["k1", "", "a b", "\u{e9}"]).prop_map(str::to_owned)),
-        (
-            Just("prefer"),
-            prop::sample::select(vec!["wait=0", "wait=-1", "wait=x", "wait", ";;,,="]).prop_map(str::to_owned)
-        ),
+        (Just("prefer"), prop::sample::select(vec!["wait=0", "wait=-1", "wait=x", "wait", ";;,,="]).prop_map(str::to_owned)),
         (Just("accept"), prop::sample::select(vec!["*/*", "image/png", "nope", "text/*;q=x", ""]).prop_map(str::to_owned)),
         (Just("x-request-id"), prop::sample::select(vec!["ok-1", "a b", "\u{e9}"]).prop_map(str::to_owned)),
         (Just("x-forwarded-for"), Just("203.0.113.9, 10.0.0.1".to_owned())),

@@ -8,7 +8,12 @@ fn page(stack: &Stack, path: &str) -> (String, String) {
     let mut browser = user.command("/usr/lib/chromium/chromium-headless-shell");
     browser.current_dir(stack.folder()).env("HOME", stack.folder());
     browser.arg(format!("--user-data-dir={}", stack.folder().join("docs-browser").display()));
-    browser.args(["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=15000"]);
+    browser.args([
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=15000",
+    ]);
     browser.args(["--dump-dom", &format!("{}{path}", stack.api.url())]);
     let output = browser.output().expect("the browser runs");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

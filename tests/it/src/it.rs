@@ -1,18 +1,24 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
 mod accept_faults;
+mod api_keys;
+mod authorization;
 mod bad_input;
 mod browser_death;
 mod browser_docs;
 mod browser_faults;
 mod browser_messages;
-mod limits;
-mod people;
-mod streams;
 mod browser_odd_text;
 mod browser_receipts;
+mod company;
+mod grants;
+mod limits;
 mod reliability_page;
+mod staff;
+mod strangers;
+mod streams;
 mod tenants_apart;
+mod tokens;
 mod worker;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     PEER,
-    people::{Company, company},
+    company::{Company, company},
 };
 
 const SOON: Duration = Duration::from_secs(10);
