@@ -117,6 +117,11 @@ const SCOPES: [&str; 14] = [
     "export",
 ];
 
+/// What only a linked account or a host makes: who may see it is told that it is not there.
+const ABSENT: [&str; 2] = ["getMedia", "getContact"];
+/// What never ends by itself where it is served.
+const ENDLESS: [&str; 1] = ["streamEvents"];
+
 impl Persona {
     fn expects(&self, operation: &Operation) -> Expected {
         use Expected::{Passes, Refused};
@@ -178,7 +183,12 @@ impl World {
 
     /// A whole path for an operation; `None`: it has a part that nobody here knows.
     async fn path(&self, operation: &Operation) -> Option<String> {
-        let id = if operation.path.contains("/jobs/") { &self.job } else { &self.message };
+        let media = "med_00000000000000000000000000".to_owned();
+        let id = match &operation.path {
+            path if path.contains("/jobs/") => &self.job,
+            path if path.contains("/media/") => &media,
+            _ => &self.message,
+        };
         let grant = if operation.path.contains("/users/") { &self.user_grant } else { &self.key_grant };
         // What is deleted with all that is in it is made for the call.
         let session = match operation.name().as_str() {
@@ -189,7 +199,16 @@ impl World {
             _ => self.ana.session.clone(),
         };
         let mut path = operation.path.clone();
-        let parts = [("chat", &self.chat), ("id", id), ("user", &self.user), ("key", &self.key), ("grant", grant), ("session", &session)];
+        let peer = PEER.to_owned();
+        let parts = [
+            ("chat", &self.chat),
+            ("id", id),
+            ("user", &self.user),
+            ("key", &self.key),
+            ("grant", grant),
+            ("session", &session),
+            ("contact", &peer),
+        ];
         for (name, value) in parts {
             path = path.replace(&format!("{{{name}}}"), value);
         }
@@ -208,6 +227,8 @@ impl World {
             }
             "markRead" => json!({"whenUnavailable": "queue"}),
             "createSession" => json!({"name": format!("s-{}", harness::random_word(4))}),
+            "changeSession" => json!({}),
+            "pairingCode" => json!({"phone": crate::OURS}),
             "changePassword" => json!({"currentPassword": "not the password", "newPassword": "another password"}),
             "inviteUser" => json!({"email": format!("{}@walk.example", harness::random_word(6)), "name": "W", "rol": "EMPLEADO"}),
             "changeUser" => json!({"name": "Walked"}),
@@ -283,11 +304,15 @@ async fn everybody_may_call_exactly_what_the_document_declares() {
         order.sort_by_key(|(_, expected)| matches!(expected, Expected::Passes { .. }));
         for (persona, expected) in order {
             let path = world.path(&operation).await.expect("as the document and the answers are formed");
-            let answer = persona.client.ask(operation.method.clone(), &path, &[], body.clone()).await;
+            if matches!(expected, Expected::Passes { .. }) && ENDLESS.contains(&operation.name().as_str()) {
+                continue;
+            }
+            let answer = persona.client.ask(operation.method.clone(), &path, &[("prefer", "wait=0")], body.clone()).await;
             let code = answer.body["code"].as_str().unwrap_or_default();
             let refusals = ["unauthenticated", "role_forbidden", "scope_missing", "not_found", "internal", "method_not_allowed"];
             let right = match expected {
                 Expected::Refused(why) => code == why,
+                Expected::Passes { .. } if ABSENT.contains(&operation.name().as_str()) && code == "not_found" => true,
                 Expected::Passes { blind } => !(refusals.contains(&code) || blind && world.is_shown_in(&answer.body, persona.sees)),
             };
             if !right {
