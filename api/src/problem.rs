@@ -184,7 +184,6 @@ pub struct Problem {
     detail: Cow<'static, str>,
     field: Option<String>,
     members: Map<String, Value>,
-    retry_after: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -192,7 +191,7 @@ pub struct Problem {
 impl Problem {
     /// A refusal. `detail` is for the caller's developers; never message text, phone numbers or secrets of others.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, headers: Vec::new(), source: None }
+        Self { code, detail: detail.into(), field: None, members: Map::new(), headers: Vec::new(), source: None }
     }
     /// Not there, or not yours.
     pub fn not_found() -> Self {
@@ -216,9 +215,8 @@ impl Problem {
     }
     /// Says when to come again (seconds).
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
-        self
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
     /// Adds a header to the answer.
     #[must_use]
@@ -275,9 +273,6 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         headers.extend(self.headers.iter().cloned());
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
         response
     }
 }

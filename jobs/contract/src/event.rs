@@ -23,7 +23,7 @@ names! {
         GrantDeleted = "grant.deleted",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
-        /// A code to scan. Not in the log; for ADMINs only.
+        /// A code to scan. Not in the log, and for an ADMIN only.
         SessionQr = "session.qr",
         /// A stream starts later than asked: what is between has been dropped. Not in the log.
         StreamGap = "stream.gap",
