@@ -16,7 +16,8 @@ const SITE: &str = "https://web.whatsapp.com/";
 /// As published; `make page` installs it.
 const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../session-host/page/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js");
 const CONFIG: &str = "window.WPPConfig = { disableGoogleAnalytics: true, linkPreviewApiServers: [] };";
-const LOADED: &str = "(() => { for (const id of ['WAWebSocketModel', 'WAWebStreamModel', 'WAWebCollections', 'WAWebCmd']) window.require(id);
+const LOADED: &str =
+    "(() => { for (const id of ['WAWebSocketModel', 'WAWebStreamModel', 'WAWebCollections', 'WAWebCmd']) window.require(id);
                       return !!window.Debug?.VERSION })()";
 const READY: &str = "!!WPP.isFullReady && (void WPP.whatsapp.MsgKey, true)";
 const CODE: &str = "WPP.conn.getAuthCode().then((code) => code && code.fullCode)";
@@ -77,7 +78,11 @@ impl WaJs {
     /// What the page said.
     pub async fn send(&mut self, to: &str, text: &str) -> Result<(), Error> {
         let options = "{ waitForAck: true, linkPreview: false, markIsRead: false, detectMentioned: false }";
-        let sent = format!("WPP.chat.sendTextMessage({}, {}, {options}).then((sent) => sent.sendMsgResult).then(() => true)", json!(to), json!(text));
+        let sent = format!(
+            "WPP.chat.sendTextMessage({}, {}, {options}).then((sent) => sent.sendMsgResult).then(() => true)",
+            json!(to),
+            json!(text)
+        );
         match self.evaluate(&sent).await? {
             Value::Bool(true) => Ok(()),
             other => Err(format!("the page answered {other}").into()),
@@ -123,7 +128,10 @@ fn switches_of(host: &Host) -> Result<Vec<String>, Error> {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
         let words: Vec<_> = line.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect();
         if !words.iter().any(|word| word.starts_with("--type=")) {
-            return Ok(words.into_iter().filter(|word| !word.starts_with("--user-data-dir=") && word != "--remote-debugging-pipe").collect());
+            return Ok(words
+                .into_iter()
+                .filter(|word| !word.starts_with("--user-data-dir=") && word != "--remote-debugging-pipe")
+                .collect());
         }
     }
     Err("the host has no browser".into())

@@ -33,7 +33,8 @@ pub async fn measure(report: &mut Report) -> Result<(), Error> {
     while ended < SESSIONS {
         ended += usize::from(matches!(steps.recv().await.ok_or("the worker ended")?, Step::Ended));
     }
-    until("an idle host", Duration::from_secs(20), || async { tokio::time::timeout(Duration::from_millis(1), host.hub.idle()).await.ok() }).await;
+    until("an idle host", Duration::from_secs(20), || async { tokio::time::timeout(Duration::from_millis(1), host.hub.idle()).await.ok() })
+        .await;
     let (before, asked) = (calls(&stores).await?, statements(&stores).await?);
     tokio::time::sleep(FOR).await;
     let after = calls(&stores).await?;

@@ -45,14 +45,25 @@ pub async fn measure(report: &mut Report) -> Result<(), Error> {
         inserts.push(raw::pgbench(&stores.pool, &stores.postgres.url(), LANES, SECONDS).await?.per_second);
     }
     let (redis, inserts) = (median(redis), median(inserts));
-    report.beside("jobs accepted (16 at once, lanes running beside)", "jobs/s", median(accepts), "pgbench single-row insert, 16 clients", inserts);
+    report.beside(
+        "jobs accepted (16 at once, lanes running beside)",
+        "jobs/s",
+        median(accepts),
+        "pgbench single-row insert, 16 clients",
+        inserts,
+    );
     let ours = median(ours);
     report.beside("jobs through 16 lanes: accept, start, outcome", "jobs/s", ours, "pgbench single-row insert, 16 clients", inserts);
     report.beside("jobs through 16 lanes: accept, start, outcome", "jobs/s", ours, "raw Redis list, 16 lanes", redis);
     Ok(())
 }
 
-async fn latency(report: &mut Report, stores: &Arc<Stores>, session: SessionId, steps: &mut mpsc::UnboundedReceiver<Step>) -> Result<(), Error> {
+async fn latency(
+    report: &mut Report,
+    stores: &Arc<Stores>,
+    session: SessionId,
+    steps: &mut mpsc::UnboundedReceiver<Step>,
+) -> Result<(), Error> {
     let (mut starts, mut accepts, mut raw_ms, mut raw_tail, mut insert) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let mut accept = Vec::new();

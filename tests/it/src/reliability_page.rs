@@ -34,7 +34,8 @@ fn quoted(cell: &str) -> Vec<&str> {
 fn every_row_of_the_reliability_page_names_tests_that_exist_and_every_fault_point_has_a_row() {
     let page = fs::read_to_string(repository().join("docs/reliability.md")).expect("the page is there");
     let sources = sources();
-    let rows: Vec<Vec<&str>> = page.lines().filter(|line| line.starts_with("| ")).map(|line| line.trim_matches('|').split('|').collect()).collect();
+    let rows: Vec<Vec<&str>> =
+        page.lines().filter(|line| line.starts_with("| ")).map(|line| line.trim_matches('|').split('|').collect()).collect();
     let rows: Vec<_> = rows.into_iter().filter(|row| !quoted(row[row.len() - 1]).is_empty()).collect();
     assert!(rows.len() > 20, "the tables are found");
     for row in &rows {
