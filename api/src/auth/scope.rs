@@ -145,7 +145,7 @@ impl WritableChat {
             }
             (None, chats::Named::Address(to), Rol::Admin) => {
                 let names = std::slice::from_ref(&to);
-                (aliases::resolve(&app.pool, caller.tenant, session.id, session.account(), names, None).await?, to)
+                (aliases::resolve(&app.pool, caller.tenant, session.id, names, None).await?, to)
             }
             (None, chats::Named::Address(_), Rol::Empleado) | (None, chats::Named::Id(_), Rol::Admin | Rol::Empleado) => {
                 return Err(Problem::not_found());

@@ -10,8 +10,10 @@ use crate::state::AppState;
 
 mod auth;
 mod chats;
+pub mod docs;
 mod events;
 mod jobs;
+mod limits;
 mod messages;
 mod ops;
 mod qr;
@@ -35,7 +37,10 @@ fn content() -> OpenApiRouter<AppState> {
 pub fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(crate::openapi::base())
         .merge(ops::router())
-        .nest("/api", auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(content()))
+        .nest(
+            "/api",
+            auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(limits::router()).merge(content()),
+        )
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

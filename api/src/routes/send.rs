@@ -21,6 +21,7 @@ use super::jobs::{JobView, accepted, finished};
 use crate::{
     auth::{OwnedSession, WritableChat},
     extract::{Body, IdempotencyKey, OptionalBody, Prefer},
+    limits::{self, Quota},
     problem::{Code, Problem},
     state::AppState,
 };
@@ -28,8 +29,6 @@ use crate::{
 /// The longest text WhatsApp takes, in characters.
 const LONGEST_TEXT: usize = 65_536;
 const LONGEST_REFERENCE: usize = 128;
-/// How far the position of a session's next job may be ahead of its first unfinished one.
-const FULL_LANE: i64 = 10_000;
 /// After an unclear COMMIT: how long the job is looked for, and how often.
 const UNCLEAR_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -212,13 +211,17 @@ async fn accept(
     message: Option<NewMessage>,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    if let Err(refusal) = may_accept(app, chat, &asked).await {
+    let _place = limits::wait(app, &chat.caller, asked.wait).await?;
+    let quota = match may_accept(app, chat, message.is_some(), &asked).await {
+        Ok(quota) => quota,
         // A repeated request gets its job whatever has become of the session since.
-        return match replayed(app, chat, asked.key.as_ref()).await? {
-            Some(job) => answer(app, chat, job, asked.wait, true).await,
-            None => Err(refusal),
-        };
-    }
+        Err(refusal) => {
+            return match replayed(app, chat, asked.key.as_ref()).await? {
+                Some(job) => answer(app, chat, job, asked.wait, true).await,
+                None => Err(refusal),
+            };
+        }
+    };
     let job = NewJob {
         id: JobId::new(),
         tenant: chat.caller.tenant,
@@ -233,9 +236,13 @@ async fn accept(
     };
     let id = job.id;
     match commit(app, job, asked.key).await? {
-        Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await,
+        Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await.map(|answer| quota.on(answer)),
         Accepted::Replayed { job } => answer(app, chat, job, asked.wait, true).await,
         Accepted::KeyReused => Err(key_reused()),
+        Accepted::NewChatCap { again_in } => {
+            let detail = "the session has written to as many new chats today as it may; chats that have written to it are not counted";
+            Err(Problem::new(Code::NewChatCap, detail).retry_after(again_in.as_secs().max(1)))
+        }
     }
 }
 
@@ -243,7 +250,7 @@ fn key_reused() -> Problem {
     Problem::new(Code::IdempotencyKeyReused, "this key came with another body before").field("Idempotency-Key")
 }
 
-async fn may_accept(app: &AppState, chat: &WritableChat, asked: &Asked) -> Result<(), Problem> {
+async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &Asked) -> Result<Quota, Problem> {
     let Session { id, state, reason, .. } = chat.session;
     if state.needs_person(chat.session.account.is_some()) && !asked.queue_when_down {
         return Err(Problem::new(Code::SessionNotWorking, "the session needs a person; send whenUnavailable: queue to wait for one")
@@ -252,10 +259,10 @@ async fn may_accept(app: &AppState, chat: &WritableChat, asked: &Asked) -> Resul
             .with("reason", json!(reason))
             .with("userAction", json!(state.user_action(reason))));
     }
-    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= FULL_LANE {
+    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= limits::of(app, chat.caller.tenant).await?.queued_jobs_per_session {
         return Err(Problem::new(Code::LaneFull, "too many jobs of this session are unfinished").retry_after(30));
     }
-    Ok(())
+    if sends { limits::send(app, &chat.caller).await } else { Ok(Quota::default()) }
 }
 
 async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
@@ -263,7 +270,7 @@ async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) 
     match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
         Some(Accepted::Replayed { job }) => Ok(Some(job)),
         Some(Accepted::KeyReused) => Err(key_reused()),
-        Some(Accepted::New { .. }) | None => Ok(None),
+        Some(Accepted::New { .. } | Accepted::NewChatCap { .. }) | None => Ok(None),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Timings {
     pub restart_after_ms: u64,
     /// How long a job may wait for its start unless the caller says otherwise.
     pub job_expires_in_ms: u64,
+    /// How often a stream says how far it has judged.
+    pub stream_keep_alive_ms: u64,
 }
 
 impl Default for Timings {
@@ -65,6 +67,7 @@ impl Default for Timings {
             drain_jobs_within_ms: 30_000,
             restart_after_ms: 1_000,
             job_expires_in_ms: 24 * 3_600_000,
+            stream_keep_alive_ms: 15_000,
         }
     }
 }
@@ -137,6 +140,7 @@ impl Timings {
         drain_jobs_within = drain_jobs_within_ms;
         restart_after = restart_after_ms;
         job_expires_in = job_expires_in_ms;
+        stream_keep_alive = stream_keep_alive_ms;
     }
 }
 

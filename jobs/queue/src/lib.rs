@@ -11,6 +11,7 @@ pub mod hub;
 pub mod keys;
 pub mod lanes;
 pub mod lease;
+pub mod limits;
 pub mod qr;
 pub mod reconcile;
 pub mod redis;

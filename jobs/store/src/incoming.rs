@@ -48,6 +48,9 @@ pub struct Incoming {
 /// An event is made where none was made before, the content is there and the message is newer than the link. A message of our own that a job
 /// sent is announced by the job's outcome.
 ///
+/// `messages_of` looks with a snapshot of its own, taken under the session's lock: a repeat whose first try is still on its way (its
+/// connection was lost, it waits for the counter) waits for that, and then sees what it wrote.
+///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Option<i64>) -> Result<Option<Vec<Event>>> {
@@ -70,8 +73,8 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
                     select i.*, k.id as known,
                            i.announce and (k.id is null or k.announced_seq is null and k.job is null)
                              and i.at >= extract(epoch from date_trunc('second', held.linked_at)) as tell
-                      from held, i left join message k
-                        on k.session = $1 and k.wa_id = i.wa_id and k.from_me = i.from_me and (i.from_me or k.chat = i.chat and k.sender = i.sender)),
+                      from held, i left join lateral messages_of(held.tenant, $1, i.wa_id) k
+                        on k.from_me = i.from_me and (i.from_me or k.chat = i.chat and k.sender = i.sender)),
                 told as (select *, row_number() over (order by o) as n from judged where tell),
                 mark as (
                     update session set profile_row_id = greatest(profile_row_id, $20) from held

@@ -3,6 +3,7 @@
 //! Statements that touch `session`, `lane_position` or `tenant_counter` are single and auto-committed, and lock in that order.
 
 pub mod accept;
+pub mod acks;
 pub mod aliases;
 pub mod background;
 pub mod counters;
@@ -21,6 +22,7 @@ pub mod cursor;
 pub mod events;
 pub mod grants;
 pub mod jobs;
+pub mod limits;
 pub mod messages;
 pub mod schema;
 pub mod sessions;
@@ -45,6 +47,14 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 pub struct StoreError(#[from] pub sqlx::Error);
 
 impl StoreError {
+    /// Whether the tenant has as many of something as it may have: the name of the limit.
+    pub fn quota(&self) -> Option<&str> {
+        match &self.0 {
+            sqlx::Error::Database(why) => why.constraint()?.strip_suffix("_quota"),
+            _ => None,
+        }
+    }
+
     /// Whether the statement may have been committed all the same: the connection was lost before an answer came, or the server went down
     /// (which it may while the commit waits for its standby).
     pub fn outcome_unclear(&self) -> bool {
@@ -53,6 +63,16 @@ impl StoreError {
             sqlx::Error::Database(why) => matches!(why.code().as_deref(), Some("57P01" | "57P02")),
             _ => false,
         }
+    }
+
+    /// Whether the database refuses what the statement carries (SQLSTATE class 22): repeating it changes nothing.
+    pub fn data_refused(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("22"))
+    }
+
+    /// The database's own code, where it answered.
+    pub fn sqlstate(&self) -> Option<String> {
+        self.0.as_database_error()?.code().map(Into::into)
     }
 }
 

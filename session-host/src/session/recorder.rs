@@ -11,7 +11,7 @@ use store::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, messages};
+use super::{Shared, acks, messages};
 use crate::browser::{MessagesAbove, PageMessage};
 
 /// The most messages that one statement takes.
@@ -33,7 +33,7 @@ pub enum Record {
 }
 
 /// The session is no longer ours: stop writing.
-struct Fenced;
+pub(super) struct Fenced;
 
 /// Writes until the channel closes or the session is lost. What waits for an answer then hears that there is none.
 pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>) {
@@ -95,11 +95,14 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             let _ = answer.send(linked);
             Ok(())
         }
-        Record::Reconcile => reconcile(shared).await,
+        Record::Reconcile => {
+            reconcile(shared).await?;
+            acks::catch_up(shared).await
+        }
     }
 }
 
-async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
+pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let events = {
         let _turn = shared.writing.lock().await;
@@ -163,23 +166,55 @@ async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool,
     if rows.is_empty() && mark.is_none() {
         return Ok(());
     }
-    let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let events = until_known(shared, || store::incoming::record(pool, held, &rows, mark)).await?;
-    publish(shared, events.ok_or(Fenced)?).await;
+    record(shared, &rows, mark).await
+}
+
+/// What the database refuses must not hold up all that comes after it: the batch is halved until the message is found, which is recorded
+/// without its content.
+async fn record(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<(), Fenced> {
+    let Err(refusal) = record_once(shared, rows, mark).await? else { return Ok(()) };
+    if rows.len() > 1 {
+        let (first, rest) = rows.split_at(rows.len() / 2);
+        Box::pin(record(shared, first, None)).await?;
+        return Box::pin(record(shared, rest, mark)).await;
+    }
+    tracing::error!(session = %shared.session(), sqlstate = refusal.sqlstate(), "a message is recorded without its content");
+    let bare: Vec<Incoming> = rows.iter().map(messages::without_content).collect();
+    if record_once(shared, &bare, mark).await?.is_err() {
+        tracing::error!(session = %shared.session(), sqlstate = refusal.sqlstate(), "a message is not recorded");
+        let _ = record_once(shared, &[], mark).await?;
+    }
     Ok(())
+}
+
+/// The inner error: the database refuses the data, however often it is asked.
+async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<Result<(), StoreError>, Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let recorded = until_known(shared, || async {
+        match store::incoming::record(pool, held, rows, mark).await {
+            Err(error) if error.data_refused() => Ok(Err(error)),
+            other => other.map(Ok),
+        }
+    });
+    match recorded.await? {
+        Ok(events) => publish(shared, events.ok_or(Fenced)?).await,
+        Err(refusal) => return Ok(Err(refusal)),
+    }
+    Ok(Ok(()))
 }
 
 async fn resolve(shared: &Shared, message: &PageMessage) -> Result<contract::ChatId, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
-    let account = owned.account.unwrap_or_default();
     let names = messages::chat_names(message);
     let title = message.notify_name.as_deref().filter(|_| !message.from_me);
-    until_known(shared, || store::aliases::resolve(pool, held.tenant(), held.session(), &account, &names, title)).await
+    until_known(shared, || store::aliases::resolve(pool, held.tenant(), held.session(), &names, title)).await
 }
 
 /// Repeats a statement until the database has answered.
-async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(shared: &Shared, statement: impl Fn() -> F) -> Result<T, Fenced> {
+pub(super) async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(
+    shared: &Shared,
+    statement: impl Fn() -> F,
+) -> Result<T, Fenced> {
     let mut pause = Duration::from_millis(50);
     loop {
         match statement().await {

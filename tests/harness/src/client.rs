@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::until;
+use crate::{sse::EventStream, until};
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -43,9 +43,35 @@ impl ApiClient {
         Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
     }
 
-    /// Its access token.
+    /// Somebody with this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The access token.
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Opens a stream of events, or says why not.
+    ///
+    /// # Errors
+    /// The answer that refused it.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<EventStream, Answer> {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("the API answers");
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        if status.is_success() {
+            Ok(EventStream::new(answer))
+        } else {
+            Err(Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) })
+        }
     }
 
     /// The same caller at another address of the API.

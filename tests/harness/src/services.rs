@@ -136,6 +136,11 @@ impl Api {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its `JWT_KEYS`.
+    pub fn keys(&self) -> &str {
+        &self.keys
+    }
+
     /// Where its metrics are.
     pub fn metrics_url(&self) -> String {
         format!("http://127.0.0.1:{}/metrics", self.metrics)

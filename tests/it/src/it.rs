@@ -1,9 +1,16 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
 mod accept_faults;
+mod bad_input;
 mod browser_death;
+mod browser_docs;
 mod browser_faults;
 mod browser_messages;
+mod limits;
+mod people;
+mod streams;
+mod browser_odd_text;
+mod browser_receipts;
 mod reliability_page;
 mod tenants_apart;
 mod worker;

@@ -39,6 +39,29 @@ async fn publishers_that_overtake_and_repeat_one_another_leave_each_event_once_a
     let firehose = stream(&stores, &queue::keys::firehose(stores.tenant)).await;
     let seqs: Vec<i64> = firehose.ids.iter().filter_map(|e| e.get("seq")).collect();
     assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
+    assert!(firehose.ids.iter().all(|e| !e.contains_key("e") && e.get::<String>("type").as_deref() == Some("session.status")));
+    let more = stores.log(1).await;
+    events::publish(&stores.pool, &stores.redis.clone().with_firehose_bodies(true), stores.tenant, &more).await.unwrap();
+    let last = stream(&stores, &queue::keys::firehose(stores.tenant)).await.ids.pop().unwrap();
+    assert!(
+        last.get::<String>("e").is_some_and(|body| serde_json::from_str::<contract::Event>(&body).unwrap().id == more[0].id),
+        "where they are wanted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_told_to_whoever_listens_and_is_in_no_log() {
+    let stores = Stores::start().await;
+    let (host, session) = (Host::start(&stores).await, stores.session());
+    let lease = host.own(&stores, session).await;
+    let follow = readers(&stores).follow(stores.tenant).await.unwrap();
+    let mut told = follow.told();
+    let key = queue::keys::new_events(stores.tenant);
+    until_true("it listens", SOON, || async { stores.server.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", &key]).await.1 == 1 }).await;
+    queue::qr::write(&stores.redis, &lease, "2@abc", Duration::from_secs(20)).await.unwrap();
+    let code = tokio::time::timeout(SOON, told.recv()).await.expect("it comes").unwrap();
+    assert_eq!((code.session, code.data["qr"].as_str()), (Some(session), Some("2@abc")));
+    assert_eq!(store::counters::head(&stores.pool, stores.tenant).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,4 +4,5 @@ mod events;
 mod faults;
 mod lanes;
 mod leases;
+mod owners;
 mod support;

@@ -76,6 +76,37 @@ impl PostgresServer {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
+    /// Holds what `sql` locks until it is dropped.
+    pub fn lock(&self, sql: &str) -> Lock {
+        let mut psql = Command::new("psql");
+        psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX"]).arg(self.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut psql = psql.spawn().expect("psql runs");
+        let mut input = psql.stdin.take().expect("it is piped");
+        writeln!(input, "begin; {sql}; select 'locked';").expect("psql reads");
+        let output = BufReader::new(psql.stdout.take().expect("it is piped"));
+        assert!(output.lines().map_while(Result::ok).any(|line| line == "locked"), "{sql}");
+        Lock { _input: input, psql }
+    }
+
+    /// How many statements wait for a lock.
+    pub fn waiting(&self) -> usize {
+        let waiting = self.run("select count(*) from pg_stat_activity where wait_event_type = 'Lock'");
+        waiting.parse().expect("a count is a number")
+    }
+}
+
+/// Rows that somebody else has locked.
+pub struct Lock {
+    _input: std::process::ChildStdin,
+    psql: Child,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The transaction ends with its connection.
+        let _ = self.psql.kill();
+        let _ = self.psql.wait();
+    }
 }
 
 /// A transaction that somebody has opened and not ended.
