@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
 use service::Environment;
@@ -28,6 +28,15 @@ pub enum Command {
     Tenant(Tenant),
     /// Print the OpenAPI document.
     Openapi,
+}
+
+/// How a Lambda function answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LambdaResponse {
+    /// Whole: API Gateway, load balancers, function URLs.
+    Buffered,
+    /// As it comes: function URLs that stream.
+    Streaming,
 }
 
 /// Configuration of `serve`.
@@ -66,6 +75,9 @@ pub struct Serve {
     /// Set by AWS Lambda.
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", hide = true)]
     pub lambda: Option<String>,
+    /// How a Lambda function answers: whole, or as a stream, which only a function URL with InvokeMode RESPONSE_STREAM understands.
+    #[arg(long, env = "LAMBDA_RESPONSE", value_enum, default_value = "buffered")]
+    pub lambda_response: LambdaResponse,
 }
 
 /// Configuration of `migrate`.

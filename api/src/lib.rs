@@ -5,6 +5,7 @@ pub mod auth;
 pub mod commands;
 pub mod config;
 pub mod extract;
+pub mod lambda;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;

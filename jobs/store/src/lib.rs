@@ -32,6 +32,10 @@ pub mod users;
 pub use leases::Held;
 pub use sqlx::PgPool;
 
+use std::time::Duration;
+
+use sqlx::Connection;
+
 /// The schema, applied by `zaguan-api migrate` as its owner.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
@@ -75,8 +79,28 @@ pub async fn connect_owner(url: &str) -> Result<PgPool> {
     Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
 }
 
+/// Forgets the connections that nobody uses, without a farewell: those of a process that was frozen may be dead and not show it.
+pub fn forget_idle(pool: &PgPool) {
+    while let Some(connection) = pool.try_acquire() {
+        drop(connection.detach());
+    }
+}
+
+/// How long a connection that was idle may take to show that it lives.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
-    sqlx::postgres::PgPoolOptions::new().max_connections(size).acquire_timeout(std::time::Duration::from_secs(5))
+    sqlx::postgres::PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(5))
+        // In place of the pool's own test, which waits for ever: a peer that is gone without a farewell does not answer.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
 }
 
 fn connect_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions> {

@@ -43,6 +43,11 @@ impl ApiClient {
         Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
     }
 
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same caller without a token.
     pub fn stranger(&self) -> Self {
         Self { token: String::new(), ..self.clone() }

@@ -3,9 +3,11 @@
 
 pub mod client;
 pub mod faults;
+pub mod lambda;
 mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod services;
 pub mod simulator;
@@ -13,6 +15,7 @@ mod stack;
 mod user;
 mod wait;
 
+pub use client::ApiClient;
 pub use ports::free_port;
 pub use stack::{Settings, Stack, Tenant};
 pub use user::{Folder, User};

@@ -111,6 +111,13 @@ impl Api {
         Process::start("api", &shared.logs, command)
     }
 
+    /// What starts another one that is the same to callers. It would listen on the same port.
+    pub fn command(&self, shared: &Shared) -> std::process::Command {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url());
+        command
+    }
+
     async fn ready(&self) {
         let (http, url) = (reqwest::Client::new(), format!("{}/readyz", self.url()));
         until("the API", Duration::from_secs(20), || async { http.get(&url).send().await.ok().filter(|a| a.status().is_success()) }).await;

@@ -9,6 +9,7 @@ use crate::{
     Error, Folder, User,
     client::ApiClient,
     faults::Faults,
+    lambda::Function,
     postgres::Postgres,
     redis::Redis,
     services::{Api, Host, Shared, Worker, built_programs},
@@ -156,6 +157,17 @@ impl Stack {
     pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
         self.hosts += 1;
         Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// The API as a Lambda function, beside the one that listens.
+    pub async fn function(&self) -> Function {
+        self.function_with("buffered", self.postgres.url(), self.redis.url()).await
+    }
+
+    /// The same with its way to answer (`buffered` or `streaming`) and its own ways to the stores.
+    pub async fn function_with(&self, response: &str, database_url: String, redis_url: String) -> Function {
+        let shared = Shared { database_url, redis_url, ..self.shared.clone() };
+        Function::start(&shared, &self.api, "function", response).await.expect("a function starts")
     }
 
     /// Another worker with the usual schedule.

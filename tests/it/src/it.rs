@@ -3,6 +3,7 @@
 mod browser_death;
 mod browser_faults;
 mod browser_messages;
+mod lambda;
 mod tenants_apart;
 mod worker;
 
