@@ -86,7 +86,8 @@ pub struct Migrate {
     /// Postgres, as the owner of the schema.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// The role that the services use: it gets their timeouts. The current one where nothing is said.
+    /// The role that the API and the hosts use: it gets their timeouts, and the right to all rows. Where nothing is said, the current one's timeouts
+    /// are set.
     #[arg(long, env = "APP_ROLE")]
     pub app_role: Option<String>,
 }

@@ -50,17 +50,6 @@ pub struct Config {
     pub rust_log: String,
 }
 
-/// Why the worker does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum BadStart {
-    /// A value that stands in our examples.
-    #[error("{0} holds the placeholder of an example: production does not start with it")]
-    Placeholder(&'static str),
-}
-
-/// What our examples write where a secret belongs.
-const PLACEHOLDER: &str = "change-me";
-
 impl Config {
     /// Reads arguments and environment. A bad start names the variable.
     ///
@@ -73,14 +62,10 @@ impl Config {
     /// What production does not forgive.
     ///
     /// # Errors
-    /// [`BadStart`] names the variable.
-    pub fn check(&self) -> Result<(), BadStart> {
-        let secrets = [("DATABASE_URL", &self.database_url), ("REDIS_URL", &self.redis_url)];
-        let example = secrets.into_iter().find(|(_, secret)| secret.expose_secret().contains(PLACEHOLDER));
-        match example {
-            Some((name, _)) if self.zaguan_env.is_production() => Err(BadStart::Placeholder(name)),
-            Some(_) | None => Ok(()),
-        }
+    /// The variable that holds a placeholder.
+    pub fn check(&self) -> Result<(), service::Placeholder> {
+        self.zaguan_env
+            .refuse_placeholders(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])
     }
 
     /// For how long things are kept.

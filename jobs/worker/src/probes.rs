@@ -12,15 +12,6 @@ use tokio_util::sync::CancellationToken;
 /// How long a store may take to answer a probe.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Starts counting.
-///
-/// # Errors
-/// Where something counts already.
-pub fn count() -> Result<PrometheusHandle, BuildError> {
-    const SECONDS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
-    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?.install_recorder()
-}
-
 /// What the probes look at.
 #[derive(Clone)]
 pub struct Probed {
@@ -32,6 +23,15 @@ pub struct Probed {
     pub metrics: PrometheusHandle,
     /// Whether the process has been asked to end.
     pub stopping: CancellationToken,
+}
+
+/// Starts counting.
+///
+/// # Errors
+/// Where something counts already.
+pub fn count() -> Result<PrometheusHandle, BuildError> {
+    const SECONDS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?.install_recorder()
 }
 
 /// `/livez`, `/readyz`, `/metrics`.

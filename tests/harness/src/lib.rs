@@ -17,7 +17,8 @@ mod wait;
 
 pub use client::ApiClient;
 pub use ports::free_port;
-pub use stack::{Settings, Stack, Tenant};
+pub use proxy::Proxy;
+pub use stack::{Proxies, Settings, Stack, Tenant};
 pub use user::{Folder, User};
 pub use wait::{until, until_true};
 

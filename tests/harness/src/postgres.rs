@@ -80,11 +80,6 @@ impl Postgres {
         Ok(sqlx::migrate::Migrator::new(migrations).await?.run(&mut connection).await?)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
-    }
-
     /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://zaguan@127.0.0.1:{}/zaguan", self.port)

@@ -37,11 +37,6 @@ impl Redis {
         until("Redis", Duration::from_secs(10), || async { self.try_command(&["PING"]).await.ok() }).await;
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
-    }
-
     /// Its address.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

@@ -81,6 +81,14 @@ impl Api {
         run(shared.command("zaguan-api", "KILL").arg("migrate"), None).map(drop)
     }
 
+    /// Applies the migrations and gives a role what the API and the hosts need.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn migrate_for(shared: &Shared, role: &str) -> Result<(), Error> {
+        run(shared.command("zaguan-api", "KILL").arg("migrate").env("APP_ROLE", role), None).map(drop)
+    }
+
     /// Makes a tenant with its first ADMIN; answers `{tenant, user, session}`.
     ///
     /// # Errors

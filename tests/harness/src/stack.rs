@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
-    Error, Folder, User,
+    Error, Folder, Proxy, User,
     client::ApiClient,
     faults::Faults,
     lambda::Function,
@@ -29,13 +29,15 @@ pub struct Settings {
     pub timings: String,
     /// Whether fault points are served.
     pub faults: bool,
+    /// Whether the services reach Postgres and Redis through a [`Proxy`] each.
+    pub proxies: bool,
     /// Where logs go; in the stack's own folder where it is not given.
     pub logs: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timings: QUICK.to_owned(), faults: true, logs: None }
+        Self { timings: QUICK.to_owned(), faults: true, proxies: false, logs: None }
     }
 }
 
@@ -66,6 +68,14 @@ impl Tenant {
     }
 }
 
+/// What stands between the services and their servers.
+pub struct Proxies {
+    /// Before Postgres.
+    pub postgres: Proxy,
+    /// Before Redis.
+    pub redis: Proxy,
+}
+
 /// Everything. Fields end in this order: services before the servers they use.
 pub struct Stack {
     hosts: usize,
@@ -76,6 +86,8 @@ pub struct Stack {
     pub sim: Simulator,
     /// Fault points.
     pub faults: Option<Faults>,
+    /// Where [`Settings::proxies`] asked for them.
+    pub proxies: Option<Proxies>,
     /// Redis.
     pub redis: Redis,
     /// Postgres.
@@ -130,19 +142,25 @@ impl Stack {
         );
         let (postgres, redis, sim) = (postgres?, redis?, sim?);
         let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
+        let (mut database_url, mut redis_url, mut proxies) = (postgres.url(), redis.url(), None);
+        if settings.proxies {
+            let through = Proxies { postgres: Proxy::before(&database_url).await?, redis: Proxy::before(&redis_url).await? };
+            (database_url, redis_url) = (through.postgres.url(&database_url), through.redis.url(&redis_url));
+            proxies = Some(through);
+        }
         let shared = Shared {
             user,
             bin,
             logs,
-            database_url: postgres.url(),
-            redis_url: redis.url(),
+            database_url,
+            redis_url,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
         Api::migrate(&shared)?;
         let api = Api::start(&shared).await?;
         let data = folder.sub("data")?;
-        Ok(Self { hosts: 0, workers: 0, api, sim, faults, redis, postgres, shared, data, folder })
+        Ok(Self { hosts: 0, workers: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
     }
 
     /// Another session host.
@@ -166,7 +184,7 @@ impl Stack {
 
     /// The same with its way to answer (`buffered` or `streaming`) and its own ways to the stores.
     pub async fn function_with(&self, response: &str, database_url: String, redis_url: String) -> Function {
-        let shared = Shared { database_url, redis_url, ..self.shared.clone() };
+        let shared = self.told(database_url, redis_url);
         Function::start(&shared, &self.api, "function", response).await.expect("a function starts")
     }
 
@@ -182,6 +200,11 @@ impl Stack {
     pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
         self.workers += 1;
         Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
+    }
+
+    /// What its services are told, with other ways to the stores.
+    pub fn told(&self, database_url: String, redis_url: String) -> Shared {
+        Shared { database_url, redis_url, ..self.shared.clone() }
     }
 
     /// A new company with an ADMIN of this name, logged in.
@@ -203,6 +226,11 @@ impl Stack {
     /// The fault points.
     pub fn points(&self) -> &Faults {
         self.faults.as_ref().expect("the stack serves fault points")
+    }
+
+    /// The proxies.
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the stack has proxies")
     }
 
     /// The database, to look at what callers cannot see.

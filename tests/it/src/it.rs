@@ -4,6 +4,7 @@ mod browser_death;
 mod browser_faults;
 mod browser_messages;
 mod lambda;
+mod least_rights;
 mod tenants_apart;
 mod worker;
 

@@ -148,7 +148,8 @@ impl Stop {
 
 /// Everything up, and everything said.
 async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>, Worker), Error> {
-    let settings = Settings { timings: "{}".into(), faults: false, logs: Some(fs::canonicalize(here.join("logs"))?) };
+    let settings =
+        Settings { timings: "{}".into(), faults: false, logs: Some(fs::canonicalize(here.join("logs"))?), ..Settings::default() };
     let mut stack = Stack::with(settings).await?;
     let (email, password) = ("admin@zaguan.example", random_word(10));
     stack.make_tenant("Demo", email, &password)?;

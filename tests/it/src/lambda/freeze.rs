@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Stack, lambda::Function, process::alive, proxy::Proxy};
+use harness::{Proxy, Stack, lambda::Function, process::alive};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -71,19 +71,18 @@ impl Frozen {
 #[tokio::test]
 async fn after_a_freeze_in_which_the_servers_hung_up_the_next_invocation_is_answered() {
     let frozen = Frozen::start().await;
-    frozen.freeze(Duration::from_millis(200), || frozen.cut(Proxy::close)).await;
+    frozen.freeze(Duration::from_millis(200), || frozen.cut(Proxy::cut)).await;
     frozen.answers(Duration::from_secs(2)).await;
-    frozen.freeze(LONG, || frozen.cut(Proxy::close)).await;
+    frozen.freeze(LONG, || frozen.cut(Proxy::cut)).await;
     frozen.answers(Duration::from_secs(2)).await;
 }
 
 #[tokio::test]
 async fn after_a_long_freeze_connections_that_fell_silent_are_not_even_tried() {
     let frozen = Frozen::start().await;
-    let before = (frozen.postgres.made(), frozen.redis.made());
     frozen.freeze(LONG, || frozen.cut(Proxy::silence)).await;
+    // Less than any of them may take to show that it lives.
     frozen.answers(Duration::from_secs(1)).await;
-    assert!(frozen.postgres.made() > before.0 && frozen.redis.made() > before.1);
 }
 
 #[tokio::test]

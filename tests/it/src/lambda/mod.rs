@@ -2,4 +2,4 @@
 
 mod answers;
 mod freeze;
-mod ways;
+pub mod ways;
