@@ -26,9 +26,9 @@ impl Frozen {
     async fn start() -> Self {
         let stack = Stack::start().await;
         let ana = stack.tenant("ana").await;
-        let (postgres, redis) = (Proxy::start(stack.postgres.address()).await.unwrap(), Proxy::start(stack.redis.address()).await.unwrap());
-        let (database_url, redis_url) =
-            (format!("postgres://zaguan@{}/zaguan", postgres.address()), format!("redis://{}", redis.address()));
+        let (database_url, redis_url) = (stack.postgres.url(), stack.redis.url());
+        let (postgres, redis) = (Proxy::before(&database_url).await.unwrap(), Proxy::before(&redis_url).await.unwrap());
+        let (database_url, redis_url) = (postgres.url(&database_url), redis.url(&redis_url));
         let function = stack.function_with("buffered", database_url, redis_url).await;
         let call = Call::new("POST", "/api/messages").by(&ana.client);
         let call = call.json(json!({"to": PEER, "type": "text", "text": "x", "whenUnavailable": "queue"}).to_string());
