@@ -24,7 +24,7 @@ use crate::{
 
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Applies the migrations, gives the services' role its timeouts, and makes the event log's partitions.
+/// Applies the migrations, gives the services' role its rights and timeouts, and makes the event log's partitions.
 ///
 /// # Errors
 /// What Postgres says.
@@ -32,6 +32,9 @@ pub async fn migrate(config: Migrate) -> Done {
     let pool = store::connect_owner(config.database_url.expose_secret()).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
     store::MIGRATIONS.run(&pool).await?;
     store::schema::limit_role(&pool, config.app_role.as_deref()).await?;
+    if let Some(role) = &config.app_role {
+        store::schema::let_work(&pool, role).await?;
+    }
     store::schema::ensure_event_partitions(&pool).await?;
     Ok(())
 }

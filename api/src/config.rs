@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
 use service::Environment;
@@ -35,6 +35,15 @@ pub enum Command {
     Problems,
     /// Print who may do what, as the OpenAPI document declares it.
     Authorization,
+}
+
+/// How a Lambda function answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LambdaResponse {
+    /// Whole: API Gateway, load balancers, function URLs.
+    Buffered,
+    /// As it comes: function URLs that stream.
+    Streaming,
 }
 
 /// Configuration of `serve`.
@@ -79,6 +88,9 @@ pub struct Serve {
     /// Set by AWS Lambda.
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", hide = true)]
     pub lambda: Option<String>,
+    /// How a Lambda function answers: whole, or as a stream, which only a function URL with InvokeMode RESPONSE_STREAM understands.
+    #[arg(long, env = "LAMBDA_RESPONSE", value_enum, default_value = "buffered")]
+    pub lambda_response: LambdaResponse,
 }
 
 /// Configuration of `migrate`.
@@ -87,7 +99,8 @@ pub struct Migrate {
     /// Postgres, as the owner of the schema.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// The role that the services use: it gets their timeouts. The current one where nothing is said.
+    /// The role that the API and the hosts use: it gets their timeouts, and the right to all rows. Where nothing is said, the current one's timeouts
+    /// are set.
     #[arg(long, env = "APP_ROLE")]
     pub app_role: Option<String>,
 }

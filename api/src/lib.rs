@@ -6,6 +6,7 @@ pub mod auth;
 pub mod commands;
 pub mod config;
 pub mod extract;
+pub mod lambda;
 pub mod limits;
 pub mod middleware;
 pub mod openapi;

@@ -5,7 +5,7 @@ use std::{env, error::Error, io::Write, process::ExitCode};
 use api::{
     commands,
     config::{Cli, Command, Serve, Tenant, User},
-    serve as server,
+    lambda, serve as server,
 };
 
 fn main() -> ExitCode {
@@ -39,7 +39,7 @@ async fn serve(config: Serve) -> Result<(), Box<dyn Error + Send + Sync>> {
     let state = server::state(&config).await?;
     let app = api::router(state.clone());
     match config.lambda {
-        Some(_) => lambda_http::run(app).await,
+        Some(_) => lambda::run(app, state, config.lambda_response).await,
         None => server::container(&config, app, state).await,
     }
 }

@@ -107,6 +107,13 @@ pub async fn connect_owner(url: &str) -> Result<PgPool> {
     Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
 }
 
+/// Forgets the connections that nobody uses, without a farewell: those of a process that was frozen may be dead and not show it.
+pub fn forget_idle(pool: &PgPool) {
+    while let Some(connection) = pool.try_acquire() {
+        drop(connection.detach());
+    }
+}
+
 /// A connection that was used within this time is not asked whether it lives: that would be a second round trip before every statement.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long one that was idle may take to answer that.

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod faults;
+pub mod lambda;
 pub mod people;
 mod ports;
 pub mod postgres;
@@ -16,6 +17,7 @@ mod stack;
 mod user;
 mod wait;
 
+pub use client::ApiClient;
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use stack::{Proxies, Settings, Stack, Tenant};

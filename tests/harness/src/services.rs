@@ -84,6 +84,14 @@ impl Api {
         run(shared.command("zaguan-api", "KILL").arg("migrate"), None).map(drop)
     }
 
+    /// Applies the migrations and gives a role what the API and the hosts need.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn migrate_for(shared: &Shared, role: &str) -> Result<(), Error> {
+        run(shared.command("zaguan-api", "KILL").arg("migrate").env("APP_ROLE", role), None).map(drop)
+    }
+
     /// Makes a tenant with its first ADMIN; answers `{tenant, user, session}`.
     ///
     /// # Errors
@@ -136,6 +144,13 @@ impl Api {
         command.env("TRUSTED_PROXIES", "127.0.0.99");
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
         Process::start(name, &shared.logs, command)
+    }
+
+    /// What starts another one that is the same to callers. It would listen on the same port.
+    pub fn command(&self, shared: &Shared) -> std::process::Command {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url());
+        command
     }
 
     async fn ready(&self) {

@@ -12,6 +12,8 @@ mod browser_odd_text;
 mod browser_receipts;
 mod company;
 mod grants;
+mod lambda;
+mod least_rights;
 mod limits;
 mod reliability_page;
 mod staff;
