@@ -12,6 +12,7 @@ mod browser_odd_text;
 mod browser_receipts;
 mod company;
 mod grants;
+#[expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod lambda;
 mod least_rights;
 mod limits;
