@@ -14,7 +14,6 @@ mod company;
 mod grants;
 #[expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod lambda;
-mod least_rights;
 mod limits;
 mod reliability_page;
 mod staff;
