@@ -204,10 +204,9 @@ async fn a_stream_ends_within_a_second_of_its_logins_users_or_tenants_end() {
         "update tenant set state = 'suspended'".to_owned(),
     ];
     for end in ends {
-        stack.postgres.sql(&format!(
-            "update app_user set state = 'active', rol = 'EMPLEADO', generation = 0 where email = '{}'",
-            ana.clerk_email
-        ));
+        stack
+            .postgres
+            .sql(&format!("update app_user set state = 'active', rol = 'EMPLEADO', generation = 0 where email = '{}'", ana.clerk_email));
         let open = || async { ana.clerk.stream("/api/events/stream", &[]).await.ok() };
         let mut stream = harness::until("the clerk to count again", SOON, open).await;
         stack.postgres.sql(&end);
