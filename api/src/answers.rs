@@ -12,9 +12,20 @@ use crate::problem::Code;
 
 /// Problems that do not follow from what the operation takes, by its id (of both mounts alike).
 const OWN: &[(&str, &[Code])] = &[
-    ("login", &[Code::InvalidCredentials, Code::TenantSuspended]),
+    ("login", &[Code::InvalidCredentials, Code::TenantSuspended, Code::RateLimited]),
     ("refresh", &[Code::InvalidRefreshToken, Code::TenantSuspended]),
     ("logout", &[Code::Unauthenticated, Code::TokenExpired, Code::TenantSuspended]),
+    ("acceptInvitation", &[Code::InvalidLink, Code::EmailTaken, Code::TenantSuspended, Code::RateLimited]),
+    ("changePassword", &[Code::InvalidCredentials, Code::RateLimited]),
+    ("forgotPassword", &[Code::RateLimited]),
+    ("resetPassword", &[Code::InvalidLink, Code::RateLimited]),
+    ("inviteUser", &[Code::EmailTaken, Code::QuotaExceeded]),
+    ("changeUser", &[Code::LastAdmin]),
+    ("reinviteUser", &[Code::UserState]),
+    ("resetUserPassword", &[Code::UserState]),
+    ("createKey", &[Code::NotFound, Code::InvalidId, Code::QuotaExceeded]),
+    ("grantToUser", &[Code::Unsupported]),
+    ("grantToKey", &[Code::Unsupported, Code::KeyUnlimited]),
     ("createSession", &[Code::SessionNameTaken, Code::QuotaExceeded]),
     ("qr", &[Code::AlreadyLinked, Code::SessionStopped, Code::QrNotReady, Code::NotAcceptable]),
     ("cancelJob", &[Code::JobRunning, Code::JobFinished]),
@@ -54,6 +65,7 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     let mut codes = BTreeSet::from([Code::Internal, Code::Unavailable]);
     if operation.security.is_some() {
         codes.extend([Code::Unauthenticated, Code::TokenExpired, Code::TenantSuspended, Code::RoleForbidden]);
+        codes.extend([Code::ScopeMissing, Code::AddressForbidden]);
     }
     if any(&ParameterIn::Path) || named("chat") || operation_id(operation) == "send" {
         codes.extend([Code::InvalidId, Code::NotFound]);
