@@ -137,7 +137,8 @@ pub struct Place {
 
 impl Place {
     async fn take(app: &AppState, caller: &Caller, what: &'static str, most: Most, lasts: Duration) -> Result<Self, Problem> {
-        let place = Self { app: app.clone(), held: Held::new(caller.tenant, what, caller.user.uuid()), most, lasts, kept: Instant::now() };
+        let place =
+            Self { app: app.clone(), held: Held::new(caller.tenant, what, caller.principal.uuid()), most, lasts, kept: Instant::now() };
         match place.held.count(&app.redis, most, lasts).await {
             Ok(true) => {}
             Ok(false) => {

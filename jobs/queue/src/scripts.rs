@@ -130,7 +130,7 @@ for i = 1, 2 do
 end
 for i = 1, 2 do
   redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
-  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+  redis.call('PEXPIRE', KEYS[i], math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[i])))
 end
 return 1";
 

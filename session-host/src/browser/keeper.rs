@@ -9,7 +9,14 @@ use super::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
@@ -76,6 +83,10 @@ pub(crate) struct Keeper {
     heals: VecDeque<Instant>,
     unreachable_told: bool,
 }
+
+/// Documents of all browsers of this process. A number of its own for each browser would let a call that was handed to a document of one be
+/// taken for one that may still be made in another's.
+static DOCUMENTS: AtomicU64 = AtomicU64::new(0);
 
 enum Next {
     Cdp(Option<CdpEvent>),
@@ -224,11 +235,10 @@ impl Keeper {
         self.document = document;
         self.last = 0;
         self.unreachable_told = false;
-        let mut number = 0;
+        let number = DOCUMENTS.fetch_add(1, Ordering::Relaxed) + 1;
         self.fixed.shared.send_modify(|v| {
             v.forget();
-            v.document += 1;
-            number = v.document;
+            v.document = number;
         });
         self.emit(PageEvent::Document(number)).await;
         match self.link.drive(&self.fixed.settings, context, &self.document).await {

@@ -7,7 +7,7 @@ use crate::{
 use rustix::process::Signal;
 use serde_json::json;
 use session_host::browser::{
-    CallError, PageEvent, State,
+    CallError, PageEvent, ProfileDir, State,
     process::{ProcessId, children},
 };
 use std::time::Duration;
@@ -33,6 +33,16 @@ fn a_crashed_renderer_is_reported_and_the_same_browser_works_again() {
         rig.send(&chat, "after").await.unwrap();
         rig.acked(mark, &chat, "after").await;
         assert!(rig.browser.screenshot().await.unwrap().starts_with(b"\x89PNG"), "WebDriver is attached anew");
+    });
+}
+
+#[test]
+fn no_two_browsers_give_a_document_the_same_number() {
+    stage("faults::no_two_browsers_give_a_document_the_same_number", |dir| async move {
+        let (_sim, env) = world(&dir).await;
+        let other = ProfileDir::open(&env.config().data_dir, "prf_other").await.unwrap();
+        let (one, two) = (Rig::start(&env, &profile(&env).await).await, Rig::start(&env, &other).await);
+        assert_ne!(one.ready(0).await, two.ready(0).await, "a call made in one could be made again in the other");
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::Scope;
 use harness::{Stack, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -48,22 +49,7 @@ async fn a_key_is_shown_once_and_does_what_its_scopes_say() {
 async fn no_key_manages_people_grants_or_keys_whatever_its_scopes() {
     let stack = Stack::start().await;
     let ana = stack.tenant("ana").await;
-    let all = [
-        "sessions:read",
-        "sessions:control",
-        "sessions:link",
-        "chats:read",
-        "chats:write",
-        "messages:read",
-        "messages:send",
-        "contacts:read",
-        "groups:write",
-        "media",
-        "webhooks",
-        "events:read",
-        "audit:read",
-        "export",
-    ];
+    let all = Scope::ALL;
     let key = ana.key(json!({"scopes": all})).await;
     let me = ana.client.get("/api/me").await.ok()["id"].as_str().unwrap().to_owned();
     for (method, path, body) in [

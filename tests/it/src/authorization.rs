@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::Scope;
 use harness::{Stack, Tenant, client::ApiClient};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -99,23 +100,6 @@ enum Expected {
         blind: bool,
     },
 }
-
-const SCOPES: [&str; 14] = [
-    "sessions:read",
-    "sessions:control",
-    "sessions:link",
-    "chats:read",
-    "chats:write",
-    "messages:read",
-    "messages:send",
-    "contacts:read",
-    "groups:write",
-    "media",
-    "webhooks",
-    "events:read",
-    "audit:read",
-    "export",
-];
 
 /// What only a linked account or a host makes: who may see it is told that it is not there.
 const ABSENT: [&str; 2] = ["getMedia", "getContact"];
@@ -264,11 +248,12 @@ impl World {
             }
             all.push(Persona { name, client: of.key(body).await.client, rol: "ADMIN", scopes: Some(scopes), sees });
         };
-        for scope in SCOPES {
+        let every: Vec<&str> = Scope::ALL.iter().map(|s| s.as_str()).collect();
+        for scope in every.clone() {
             key(format!("a key for {scope}"), ana, vec![scope], None, Sees::Everything).await;
         }
-        key("a key for all of another chat".into(), ana, SCOPES.to_vec(), Some(&elsewhere), Sees::Elsewhere).await;
-        key("another tenant's key".into(), &bea, SCOPES.to_vec(), None, Sees::OtherTenant).await;
+        key("a key for all of another chat".into(), ana, every.clone(), Some(&elsewhere), Sees::Elsewhere).await;
+        key("another tenant's key".into(), &bea, every.clone(), None, Sees::OtherTenant).await;
         all
     }
 

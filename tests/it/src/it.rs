@@ -7,12 +7,12 @@ mod bad_input;
 mod browser_death;
 mod browser_docs;
 mod browser_faults;
+mod browser_least_rights;
 mod browser_messages;
 mod browser_odd_text;
 mod browser_receipts;
 mod company;
 mod grants;
-#[expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod lambda;
 mod limits;
 mod reliability_page;

@@ -97,6 +97,8 @@ async fn streams_and_waiting_requests_beyond_their_number_are_refused_until_one_
     assert_eq!(refused.len(), 10, "20 a principal");
     assert_eq!(refusal(refused[0]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
     streams.retain(Result::is_ok);
+    let key = ana.key(json!({"scopes": ["events:read"]})).await;
+    assert!(key.client.stream("/api/events/stream", &[]).await.is_ok(), "a key is a principal of its own");
     streams.pop();
     let again = harness::until("a place to be free", Duration::from_secs(5), || async { open().await.ok() }).await;
     drop(again);

@@ -4,5 +4,6 @@ mod events;
 mod faults;
 mod lanes;
 mod leases;
+mod limits;
 mod owners;
 mod support;

@@ -65,7 +65,7 @@ async fn prepared(stack: &Stack) -> Tenant {
     for _ in 0..2 {
         let body = json!({"type": "text", "text": "hello", "whenUnavailable": "queue"});
         let job = ana.client.post(&format!("/api/chats/{PEER}/messages"), body).await.ok();
-        ana.client.post(&format!("/api/jobs/{}/cancel", job["id"].as_str().unwrap()), json!({})).await.ok();
+        ana.client.post(&format!("/api/jobs/{}/cancel", job["id"].as_str().expect("a text")), json!({})).await.ok();
     }
     let db = stack.db().await;
     sqlx::raw_sql(
@@ -74,7 +74,7 @@ async fn prepared(stack: &Stack) -> Tenant {
     )
     .execute(&db)
     .await
-    .unwrap();
+    .expect("Postgres answers");
     let shard = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM).checksum(ana.id.as_bytes()) % 512;
     stack.redis.command(&["SET", &format!("zg:{{{shard}}}:qr:{}", ana.session), "2@a-code", "PX", "600000"]).await;
     ana
@@ -117,7 +117,7 @@ async fn a_send_by_any_way_is_one_job_for_one_key() {
     let call = call.json(json!({"to": PEER, "type": "text", "text": "é \u{1F600}", "whenUnavailable": "queue"}).to_string());
     let first = Seen::of_event(&function.runtime.invoke(Way::Http.event(&call), WITHIN).await);
     assert_eq!(first.status, 202, "{}", String::from_utf8_lossy(&first.body));
-    let job: Value = serde_json::from_slice(&first.body).unwrap();
+    let job: Value = serde_json::from_slice(&first.body).expect("JSON");
     let mut seen = vec![Seen::of_container(&stack.api.url(), &call).await];
     for way in Way::ALL {
         seen.push(Seen::of_event(&function.runtime.invoke(way.event(&call), WITHIN).await));
@@ -125,12 +125,12 @@ async fn a_send_by_any_way_is_one_job_for_one_key() {
     for again in seen {
         assert_eq!((again.status, &again.headers["location"]), (202, &first.headers["location"]));
         assert_eq!(again.headers["idempotency-replayed"], ["true"]);
-        assert_eq!(serde_json::from_slice::<Value>(&again.body).unwrap()["id"], job["id"]);
+        assert_eq!(serde_json::from_slice::<Value>(&again.body).expect("JSON")["id"], job["id"]);
     }
     let body: String = sqlx::query_scalar("select body from message where job is not null order by created_at desc limit 1")
         .fetch_one(&stack.db().await)
         .await
-        .unwrap();
+        .expect("Postgres answers");
     assert_eq!(body, "é \u{1F600}");
 }
 
@@ -165,8 +165,8 @@ async fn nothing_is_left_to_do_when_a_function_has_answered() {
 
 /// Entries of the session's write lane.
 async fn entries(stack: &Stack) -> i64 {
-    let keys: Vec<String> = redis::from_redis_value(stack.redis.command(&["KEYS", "zg:*:lane:*:write"]).await).unwrap();
-    redis::from_redis_value(stack.redis.command(&["ZCARD", &keys[0]]).await).unwrap()
+    let keys: Vec<String> = redis::from_redis_value(stack.redis.command(&["KEYS", "zg:*:lane:*:write"]).await).expect("of that type");
+    redis::from_redis_value(stack.redis.command(&["ZCARD", &keys[0]]).await).expect("of that type")
 }
 
 #[tokio::test]
@@ -177,9 +177,9 @@ async fn a_function_that_streams_gives_the_same_bytes_after_a_prelude() {
     for (status, path) in [(200, "/api/whatsapp/qr"), (200, "/api/jobs"), (404, "/api/nowhere")] {
         let call = Call::new("GET", path).by(&ana.client).header("accept", "image/png, application/json;q=0.5");
         let container = Seen::of_container(&stack.api.url(), &call).await;
-        let raw = function.runtime.raw(Way::Url.event(&call), WITHIN).await.unwrap();
+        let raw = function.runtime.raw(Way::Url.event(&call), WITHIN).await.expect("it answers");
         let end = raw.windows(8).position(|w| w == [0; 8]).expect("a prelude ends with eight zero bytes");
-        let prelude: Value = serde_json::from_slice(&raw[..end]).unwrap();
+        let prelude: Value = serde_json::from_slice(&raw[..end]).expect("JSON");
         assert_eq!((prelude["statusCode"].as_u64(), container.status), (Some(status), status));
         assert_eq!(prelude["headers"]["content-type"], json!(container.headers["content-type"][0]));
         if path.ends_with("qr") {

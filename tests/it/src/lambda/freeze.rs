@@ -27,7 +27,7 @@ impl Frozen {
         let stack = Stack::start().await;
         let ana = stack.tenant("ana").await;
         let (database_url, redis_url) = (stack.postgres.url(), stack.redis.url());
-        let (postgres, redis) = (Proxy::before(&database_url).unwrap(), Proxy::before(&redis_url).unwrap());
+        let (postgres, redis) = (Proxy::before(&database_url).expect("a port is free"), Proxy::before(&redis_url).expect("a port is free"));
         let (database_url, redis_url) = (postgres.url(&database_url), redis.url(&redis_url));
         let function = stack.function_with("buffered", database_url, redis_url).await;
         let call = Call::new("POST", "/api/messages").by(&ana.client);
@@ -47,9 +47,9 @@ impl Frozen {
     }
 
     async fn entries(&self) -> i64 {
-        let keys: Vec<String> = redis::from_redis_value(self.stack.redis.command(&["KEYS", "zg:*:lane:*"]).await).unwrap();
+        let keys: Vec<String> = redis::from_redis_value(self.stack.redis.command(&["KEYS", "zg:*:lane:*"]).await).expect("of that type");
         match keys.first() {
-            Some(key) => redis::from_redis_value(self.stack.redis.command(&["ZCARD", key]).await).unwrap(),
+            Some(key) => redis::from_redis_value(self.stack.redis.command(&["ZCARD", key]).await).expect("of that type"),
             None => 0,
         }
     }

@@ -83,7 +83,7 @@ impl Way {
             Self::Balancer => serde_json::to_value(balancer(call, false)),
             Self::Multi => serde_json::to_value(balancer(call, true)),
         };
-        event.unwrap()
+        event.expect("it is JSON")
     }
 }
 
@@ -99,14 +99,14 @@ fn body(call: &Call, always: bool) -> (Option<String>, bool) {
 fn headers(call: &Call) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in &call.headers {
-        map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        map.append(name.parse::<HeaderName>().expect("a name"), value.parse().expect("it parses"));
     }
     map
 }
 
 fn parameters(call: &Call, decoded: bool) -> HashMap<String, Vec<String>> {
     let mut all: HashMap<String, Vec<String>> = HashMap::new();
-    let read = |text: &str| if decoded { percent_decode_str(text).decode_utf8().unwrap().into_owned() } else { text.to_owned() };
+    let read = |text: &str| if decoded { percent_decode_str(text).decode_utf8().expect("UTF-8").into_owned() } else { text.to_owned() };
     for pair in call.query.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         all.entry(read(name)).or_default().push(read(value));
@@ -115,14 +115,14 @@ fn parameters(call: &Call, decoded: bool) -> HashMap<String, Vec<String>> {
 }
 
 fn last_of(all: &HashMap<String, Vec<String>>) -> QueryMap {
-    all.iter().map(|(name, values)| (name.clone(), values.last().cloned().unwrap())).collect::<HashMap<String, String>>().into()
+    all.iter().map(|(name, values)| (name.clone(), values.last().cloned().expect("a value"))).collect::<HashMap<String, String>>().into()
 }
 
 fn rest(call: &Call) -> ApiGatewayProxyRequest {
     let mut event = ApiGatewayProxyRequest::default();
     event.resource = Some("/{proxy+}".into());
     event.path = Some(call.path.clone());
-    event.http_method = call.method.parse().unwrap();
+    event.http_method = call.method.parse().expect("it parses");
     event.headers = headers(call);
     event.multi_value_headers = headers(call);
     let parameters = parameters(call, true);
@@ -139,7 +139,7 @@ fn rest(call: &Call) -> ApiGatewayProxyRequest {
 
 fn http(call: &Call, stage: &str, domain: &str) -> ApiGatewayV2httpRequest {
     let url = domain.contains("lambda-url");
-    let path = if url { call.path.clone() } else { percent_decode_str(&call.path).decode_utf8().unwrap().into_owned() };
+    let path = if url { call.path.clone() } else { percent_decode_str(&call.path).decode_utf8().expect("UTF-8").into_owned() };
     let path = if stage == "$default" { path } else { format!("/{stage}{path}") };
     let mut event = ApiGatewayV2httpRequest::default();
     event.version = Some("2.0".into());
@@ -149,7 +149,7 @@ fn http(call: &Call, stage: &str, domain: &str) -> ApiGatewayV2httpRequest {
     event.headers = headers(call);
     event.request_context.stage = Some(stage.into());
     event.request_context.domain_name = Some(domain.into());
-    event.request_context.http.method = call.method.parse().unwrap();
+    event.request_context.http.method = call.method.parse().expect("it parses");
     event.request_context.http.path = Some(path);
     event.request_context.http.source_ip = Some("192.0.2.7".into());
     (event.body, event.is_base64_encoded) = body(call, url);
@@ -158,13 +158,13 @@ fn http(call: &Call, stage: &str, domain: &str) -> ApiGatewayV2httpRequest {
 
 fn balancer(call: &Call, multi: bool) -> AlbTargetGroupRequest {
     let mut event = AlbTargetGroupRequest::default();
-    event.http_method = call.method.parse().unwrap();
+    event.http_method = call.method.parse().expect("it parses");
     event.path = Some(call.path.clone());
     let mut elb = ElbContext::default();
     elb.target_group_arn = Some("arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/zaguan/1".into());
     event.request_context.elb = elb;
     let (mut headers, parameters) = (headers(call), parameters(call, false));
-    headers.append("x-forwarded-for", "192.0.2.7".parse().unwrap());
+    headers.append("x-forwarded-for", "192.0.2.7".parse().expect("it parses"));
     if multi {
         event.multi_value_headers = headers;
         event.multi_value_query_string_parameters = parameters.into();
@@ -202,18 +202,18 @@ impl Seen {
 
     /// What a function answered.
     pub fn of_event(answer: &Value) -> Self {
-        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let text = |v: &Value| v.as_str().expect("a text").to_owned();
         let single = answer["headers"].as_object().into_iter().flatten().map(|(n, v)| (n.clone(), text(v)));
         let multi = answer["multiValueHeaders"].as_object().into_iter().flatten();
-        let multi = multi.flat_map(|(n, v)| v.as_array().unwrap().iter().map(|v| (n.clone(), text(v))));
+        let multi = multi.flat_map(|(n, v)| v.as_array().expect("a list").iter().map(|v| (n.clone(), text(v))));
         let body = answer["body"].as_str().unwrap_or_default();
-        let body = if answer["isBase64Encoded"] == json!(true) { STANDARD.decode(body).unwrap() } else { body.as_bytes().to_vec() };
-        Self::new(answer["statusCode"].as_u64().unwrap(), single.chain(multi), body)
+        let body = if answer["isBase64Encoded"] == json!(true) { STANDARD.decode(body).expect("base64") } else { body.as_bytes().to_vec() };
+        Self::new(answer["statusCode"].as_u64().expect("a number"), single.chain(multi), body)
     }
 
     /// What the container answers, to exactly these bytes: a client library would tidy the path up.
     pub async fn of_container(url: &str, call: &Call) -> Self {
-        let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
+        let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await.expect("it answers");
         let query = if call.query.is_empty() { String::new() } else { format!("?{}", call.query) };
         let mut head =
             format!("{} {}{query} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", call.method, call.path, call.body.len());
@@ -221,15 +221,15 @@ impl Seen {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.expect("it answers");
         // A server that refuses a body may close before it has all of it.
         let _ = stream.write_all(&call.body).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {call:?}"));
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).expect("UTF-8");
         let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines.next().expect("a line").split(' ').nth(1).expect("a status").parse().expect("it parses");
         let headers = lines.filter_map(|l| l.split_once(": ")).map(|(n, v)| (n.to_owned(), v.to_owned()));
         Self::new(status, headers, answer[end + 4..].to_vec())
     }
