@@ -46,6 +46,8 @@ pub enum Code {
     JobRunning,
     /// The job has ended.
     JobFinished,
+    /// The job cannot be sent again: it has not ended, it succeeded, or it sends nothing.
+    JobNotResendable,
     /// The cursor has never been issued.
     CursorAhead,
     /// Events after the cursor have been dropped.
@@ -76,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// Every code that is not a job's.
-    pub const OWN: [Self; 30] = [
+    pub const OWN: [Self; 31] = [
         Self::MalformedRequest,
         Self::InvalidId,
         Self::InvalidParameter,
@@ -95,6 +97,7 @@ impl Code {
         Self::SessionStopped,
         Self::JobRunning,
         Self::JobFinished,
+        Self::JobNotResendable,
         Self::CursorAhead,
         Self::CursorExpired,
         Self::BodyTooLarge,
@@ -131,6 +134,7 @@ impl Code {
             Self::SessionStopped => ("session_stopped", S::CONFLICT, "The session is not running", false),
             Self::JobRunning => ("job_running", S::CONFLICT, "The job has been started", false),
             Self::JobFinished => ("job_finished", S::CONFLICT, "The job has ended", false),
+            Self::JobNotResendable => ("job_not_resendable", S::CONFLICT, "The job cannot be sent again", false),
             Self::CursorAhead => ("cursor_ahead", S::CONFLICT, "The cursor has never been issued", false),
             Self::CursorExpired => ("cursor_expired", S::GONE, "Events after the cursor have been dropped", false),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large", false),
@@ -163,7 +167,7 @@ impl Code {
 const fn job_status(code: FailureCode) -> StatusCode {
     match code {
         FailureCode::ChatNotFound | FailureCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
-        FailureCode::JobCancelled | FailureCode::AccountChanged => StatusCode::CONFLICT,
+        FailureCode::JobCancelled | FailureCode::AccountChanged | FailureCode::RecipientChanged => StatusCode::CONFLICT,
         FailureCode::CommandUndecodable => StatusCode::INTERNAL_SERVER_ERROR,
         FailureCode::PageError | FailureCode::TooManyStarts => StatusCode::BAD_GATEWAY,
         FailureCode::HostTooOld | FailureCode::LoggedOut => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,5 +12,5 @@ pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
 pub use passwords::{Passwords, hash as hash_password};
 pub use refresh::{RefreshToken, hash_of};
 pub(crate) use scope::is_session_name;
-pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, named_chat, named_session, session_filter};
+pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, chat_filter, named_chat, named_session, session_filter};
 pub use standing::Standings;

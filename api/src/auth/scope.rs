@@ -144,8 +144,7 @@ impl WritableChat {
                 (chat.id, to)
             }
             (None, chats::Named::Address(to), Rol::Admin) => {
-                let names = std::slice::from_ref(&to);
-                (aliases::resolve(&app.pool, caller.tenant, session.id, session.account(), names, None).await?, to)
+                (aliases::named(&app.pool, caller.tenant, session.id, session.account(), &to).await?, to)
             }
             (None, chats::Named::Address(_), Rol::Empleado) | (None, chats::Named::Id(_), Rol::Admin | Rol::Empleado) => {
                 return Err(Problem::not_found());
@@ -177,4 +176,17 @@ pub async fn session_filter(app: &AppState, caller: &Caller, text: Option<&str>)
         None => Ok(None),
         Some(text) => named_session(app, caller, Some(text)).await.map(|s| Some(s.id)),
     }
+}
+
+/// The chat of an id or address in a query, as an id. Addresses are those of the session named, or of the default one.
+///
+/// # Errors
+/// `invalid_id`, or `not_found` where the caller does not see it.
+pub async fn chat_filter(app: &AppState, caller: &Caller, session: Option<&str>, text: &str) -> Result<ChatId, Problem> {
+    let named = named_chat(text, "chat")?;
+    if let chats::Named::Id(id) = named {
+        return Ok(id);
+    }
+    let session = named_session(app, caller, session).await?;
+    chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.map(|(chat, _)| chat.id).ok_or_else(Problem::not_found)
 }

@@ -8,6 +8,7 @@ pub mod fault;
 mod id;
 mod jid;
 mod job;
+mod principal;
 mod session_state;
 mod timings;
 mod wa_key;
@@ -18,7 +19,8 @@ pub use id::{
     BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
-pub use job::{Evidence, Failure, FailureCode, JobState, MessageStatus, Outcome};
+pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, MessageStatus, Outcome};
+pub use principal::Principal;
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};

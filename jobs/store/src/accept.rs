@@ -23,6 +23,8 @@ pub struct NewJob {
     pub chat: Option<ChatId>,
     /// The message it sends.
     pub message: Option<NewMessage>,
+    /// The job whose message it sends again.
+    pub resend_of: Option<JobId>,
     /// The caller's own reference.
     pub reference: Option<String>,
     /// User or key.
@@ -33,7 +35,7 @@ pub struct NewJob {
     pub queue_when_down: bool,
 }
 
-/// The message row of a job that sends.
+/// The message row of a job that sends; of one that sends again, the row that is there already.
 #[derive(Debug, Clone)]
 pub struct NewMessage {
     /// Its id, from which WhatsApp's is derived.
@@ -78,7 +80,8 @@ pub enum Accepted {
     KeyReused,
 }
 
-/// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order.
+/// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order. The chat's row is locked before,
+/// so that a merge either comes first and is followed, or finds the job and moves it.
 ///
 /// # Errors
 /// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`exists`].
@@ -89,20 +92,28 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
                insert into idempotency (tenant, principal, method, path, key, body_hash, job)
                select $2, $14, $15, $16, $17, $18, $1 where $17::text is not null
                on conflict do nothing returning 1),
+           ch as (
+               select coalesce(merged_into, id) as id from chat
+                where id = $8 and tenant = $2 and ($17::text is null or exists (select 1 from idem)) for share),
            pos as (
                update lane_position set n = n + 1
                 where session = $3 and tenant = $2 and ($17::text is null or exists (select 1 from idem))
+                  and ($8::uuid is null or exists (select 1 from ch))
                returning n),
            j as (
                insert into job (id, tenant, session, lane, position, kind, command_version, command, chat, message, reference, created_by,
-                                queue_when_down, expires_at)
-               select $1, $2, $3, $4, n, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp() + make_interval(secs => $13) from pos
+                                queue_when_down, expires_at, resend_of)
+               select $1, $2, $3, $4, n, $5, $6, $7, (select id from ch), $9, $10, $11, $12, clock_timestamp() + make_interval(secs => $13), $23
+                 from pos
                returning position),
            m as (
                insert into message (id, tenant, session, account, chat, from_me, sender, wa_id, kind, body, status, source, sent_by, reference,
                                     job, sent_at)
-               select $9, $2, $3, $19, $8, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, date_trunc('second', clock_timestamp()) from pos
-                where $9::uuid is not null)
+               select $9, $2, $3, $19, ch.id, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, date_trunc('second', clock_timestamp())
+                 from pos, ch where $9::uuid is not null and $23::uuid is null),
+           again as (
+               update message set status = 'queued', job = $1 from pos
+                where message.id = $9 and message.tenant = $2 and $23::uuid is not null and coalesce(message.ack, 0) < 1)
            select position as "position!" from j"#,
         job.id.uuid(),
         job.tenant.uuid(),
@@ -126,6 +137,7 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
         message.map(|m| wa_id_of(m.id)),
         message.map(|m| m.kind),
         message.map(|m| m.body.as_str()),
+        job.resend_of.map(JobId::uuid),
     )
     .fetch_optional(pool)
     .await?;

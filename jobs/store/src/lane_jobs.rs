@@ -35,6 +35,10 @@ pub struct LaneJob {
     pub attempt: i32,
     /// The full WhatsApp key of its first start.
     pub wa_key: Option<String>,
+    /// The keys under which other jobs were started for the same message.
+    pub other_keys: Vec<String>,
+    /// The job whose message it sends again.
+    pub resend_of: Option<JobId>,
 }
 
 /// Reads one job of a session. `None`: no such row.
@@ -43,8 +47,11 @@ pub struct LaneJob {
 /// [`crate::StoreError`].
 pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobId) -> Result<Option<LaneJob>> {
     let row = sqlx::query!(
-        "select lane, state, kind, command_version, command, chat, message, reference, created_by, attempt, wa_key
-           from job where tenant = $1 and session = $2 and id = $3",
+        r#"select j.lane, j.state, j.kind, j.command_version, j.command, coalesce(c.merged_into, j.chat) as chat, j.message, j.reference, j.created_by,
+                  j.attempt, j.wa_key, j.resend_of,
+                  array(select o.wa_key from job o where o.message = j.message and o.tenant = $1 and o.id <> j.id and o.wa_key is not null) as "other_keys!: Vec<String>"
+             from job j left join chat c on c.id = j.chat
+            where j.tenant = $1 and j.session = $2 and j.id = $3"#,
         tenant.uuid(),
         session.uuid(),
         job.uuid()
@@ -66,6 +73,8 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
         created_by: r.created_by,
         attempt: r.attempt,
         wa_key: r.wa_key,
+        other_keys: r.other_keys,
+        resend_of: r.resend_of.map(JobId::from_uuid),
     }))
 }
 

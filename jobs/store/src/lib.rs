@@ -12,12 +12,15 @@ pub mod leases;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
+pub mod receipts;
 pub mod turns;
 
 pub mod chats;
+pub mod contacts;
 pub mod cursor;
 pub mod events;
 pub mod grants;
+pub mod history;
 pub mod jobs;
 pub mod messages;
 pub mod schema;

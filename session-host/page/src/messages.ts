@@ -25,7 +25,11 @@ export function forms(wid: any): Forms {
   return { lid: null, phone: null };
 }
 
-const cut = (text: string, max: number): string => (text.length > max ? text.slice(0, max) : text);
+/** At most so long, and valid: half a character cannot be written as UTF-8, and a database takes no NUL. */
+export const cut = (text: string, max: number): string => {
+  const short = text.length > max ? text.slice(0, max) : text;
+  return (short as any).toWellFormed().replaceAll('\0', '\uFFFD');
+};
 
 /** As the host reads it (`PageMessage`). `rowId` where the caller knows it. */
 export function message(m: Msg, rowId?: number) {
