@@ -2,7 +2,10 @@
 
 mod browser_death;
 mod browser_faults;
+mod browser_identity;
 mod browser_messages;
+mod chats;
+mod jobs;
 mod tenants_apart;
 
 use std::time::Duration;

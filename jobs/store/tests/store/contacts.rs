@@ -33,7 +33,8 @@ async fn a_person_known_by_the_number_is_the_same_when_the_lid_is_learned() {
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!((all[0].wa_id.as_str(), all[0].phone.as_deref(), all[0].name.as_deref()), (LID, Some(DIGITS), Some("Bea")));
     for address in [PHONE, LID] {
-        let found = contacts::fetch(&store.pool, store.admin(), &store.session().await, &address.parse().expect("answers")).await.expect("answers");
+        let found =
+            contacts::fetch(&store.pool, store.admin(), &store.session().await, &address.parse().expect("answers")).await.expect("answers");
         assert_eq!(found.expect("known by both").wa_id, LID);
     }
 }
@@ -43,7 +44,8 @@ async fn a_number_that_moves_is_taken_from_whoever_had_it() {
     let store = Store::start().await;
     learn(&store, &[person(Some(LID), Some(DIGITS), Some("Bea"))]).await;
     learn(&store, &[person(Some(OTHER_LID), Some(DIGITS), Some("Cid"))]).await;
-    let by_number = contacts::fetch(&store.pool, store.admin(), &store.session().await, &PHONE.parse().expect("answers")).await.expect("answers");
+    let by_number =
+        contacts::fetch(&store.pool, store.admin(), &store.session().await, &PHONE.parse().expect("answers")).await.expect("answers");
     assert_eq!(by_number.expect("answers").name.as_deref(), Some("Cid"));
     let bea = list(&store, store.admin()).await.into_iter().find(|c| c.wa_id == LID).expect("answers");
     assert_eq!((bea.phone, bea.name.as_deref()), (None, Some("Bea")));
@@ -75,6 +77,8 @@ async fn an_employee_sees_the_people_of_granted_chats_and_the_members_of_granted
     assert_eq!(list(&store, store.admin()).await.len(), 3);
     contacts::members(&store.pool, &store.held, group, &[], true).await.expect("answers");
     assert_eq!(seen(&store).await, ["Bea"], "who left the group is not shown any more");
-    let hidden = contacts::fetch(&store.pool, store.employee(), &store.session().await, &"5511777770000".parse().expect("answers")).await.expect("answers");
+    let hidden = contacts::fetch(&store.pool, store.employee(), &store.session().await, &"5511777770000".parse().expect("answers"))
+        .await
+        .expect("answers");
     assert!(hidden.is_none());
 }

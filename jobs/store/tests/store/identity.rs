@@ -156,12 +156,12 @@ async fn an_owner_that_is_not_one_any_more_proves_nothing() {
 async fn a_senders_two_spellings_are_one_sender() {
     let store = Store::start().await;
     let group = store.observe(&["12036304@g.us"]).await;
-    let by_phone = store::incoming::Incoming { sender: PHONE.into(), ..incoming(group, "3A01", 10) };
+    let by_phone = store::incoming::Incoming { sender: PHONE.into(), ..store.incoming(group, "3A01", 10) };
     let by_lid = store::incoming::Incoming {
         sender: LID.into(),
         sender_lid: Some(LID.into()),
         sender_phone: Some("5511888880000".into()),
-        ..incoming(group, "3A01", 10)
+        ..store.incoming(group, "3A01", 10)
     };
     assert_eq!(store.record(&[by_phone]).await.len(), 1);
     assert!(store.record(&[by_lid]).await.is_empty(), "told again under the other spelling");

@@ -27,7 +27,10 @@ async fn a_second_tick_that_overtakes_the_outcome_is_told_with_the_message() {
     let (job, message) = store.accept(chat).await;
     let started = store.start_job(job).await;
     let receipt = |ack| vec![Receipt { wa_id: wa_id_of(message), ack }];
-    assert!(receipts::record(&store.pool, &store.held, &receipt(2)).await.expect("answers").expect("answers").is_empty(), "nothing to tell yet");
+    assert!(
+        receipts::record(&store.pool, &store.held, &receipt(2)).await.expect("answers").expect("answers").is_empty(),
+        "nothing to tell yet"
+    );
     assert!(matches!(outcomes::record(&store.pool, &store.held, &started, &succeeded(1)).await.expect("answers"), Recorded::Written(_)));
     let log = store.log().await;
     assert_eq!(store.kinds().await, ["message", "job.updated"]);
