@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod aliases;
+pub mod background;
 pub mod counters;
 pub mod ends;
 pub mod incoming;
@@ -13,6 +14,7 @@ pub mod log;
 pub mod outcomes;
 pub mod owned;
 pub mod receipts;
+pub mod retention;
 pub mod turns;
 
 pub mod chats;

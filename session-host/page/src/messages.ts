@@ -16,11 +16,18 @@ export const isCiphertext = (type: unknown): boolean => type === 'ciphertext';
 
 interface Forms { lid: string | null; phone: string | null }
 
-/** Both forms of a person's id, as far as the page knows them. Groups and the like have neither. */
+/**
+ * Both forms of a person's id, as far as the page knows them. Groups and the like have neither. A number that moved on is not told of the
+ * one who had it: the page still leads from there to the number, but not back.
+ */
 export function forms(wid: any): Forms {
   if (!wid) return { lid: null, phone: null };
   const { getCurrentLid, getPhoneNumber } = need('WAWebApiContact');
-  if (wid.server === 'lid') return { lid: str(wid), phone: str(maybe(() => getPhoneNumber(wid))) };
+  if (wid.server === 'lid') {
+    const phone = maybe(() => getPhoneNumber(wid));
+    const holder = phone && maybe(() => getCurrentLid(phone));
+    return { lid: str(wid), phone: holder && String(holder) !== String(wid) ? null : str(phone) };
+  }
   if (wid.server === 'c.us') return { lid: str(maybe(() => getCurrentLid(wid))), phone: str(wid) };
   return { lid: null, phone: null };
 }

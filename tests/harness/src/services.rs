@@ -48,11 +48,14 @@ impl Shared {
     }
 }
 
-/// The programs beside the one that runs: cargo puts them there.
+/// The programs in the folder that `ZAGUAN_BIN_DIR` names, else beside the one that runs: cargo puts them there.
 ///
 /// # Errors
 /// Where the running program has no place.
 pub fn built_programs() -> io::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("ZAGUAN_BIN_DIR") {
+        return Ok(folder.into());
+    }
     let me = std::env::current_exe()?;
     let folder = me.parent().ok_or_else(|| io::Error::other("this program lies nowhere"))?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
@@ -210,5 +213,40 @@ impl Drop for Host {
         if self.process.ended().is_none() {
             process::kill_tree(self.process.pid());
         }
+    }
+}
+
+/// A worker.
+pub struct Worker {
+    metrics: u16,
+    /// Its process.
+    pub process: Process,
+}
+
+impl Worker {
+    /// Starts one. `schedule`: its `SCHEDULE`.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared, name: &str, schedule: &str) -> Result<Self, Error> {
+        let metrics = crate::free_port();
+        let mut command = shared.command("zaguan-worker", "KILL");
+        command.env("METRICS_ADDR", format!("127.0.0.1:{metrics}")).env("SCHEDULE", schedule);
+        let mut worker = Self { metrics, process: Process::start(name, &shared.logs, command)? };
+        let (http, url) = (reqwest::Client::new(), worker.url("/readyz"));
+        until("a worker", Duration::from_secs(20), || {
+            let (ended, ask) = (worker.process.ended().is_some(), http.get(&url).send());
+            async move { (ended || ask.await.is_ok_and(|a| a.status().is_success())).then_some(()) }
+        })
+        .await;
+        match worker.process.ended() {
+            Some(_) => Err(format!("{name} ended: {}", worker.process.log()).into()),
+            None => Ok(worker),
+        }
+    }
+
+    /// Where it answers probes.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.metrics)
     }
 }

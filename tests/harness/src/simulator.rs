@@ -102,15 +102,64 @@ impl Simulator {
         self.messages(phone, peer).await.iter().map(|m| m["body"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Gives a phone a past, to be handed over to devices that are linked from then on; answers the new chats: `{phone, lid, name, ids}`.
+    pub async fn history(&self, phone: &str, past: Value) -> Vec<Value> {
+        let made = self.done(Method::POST, &format!("/accounts/{phone}/history"), Some(past)).await;
+        made["chats"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Writes into a phone's address book: `[{phone, name?, pushname?, lid?}]`.
+    pub async fn contacts(&self, phone: &str, book: Value) {
+        self.done(Method::POST, &format!("/accounts/{phone}/contacts"), Some(book)).await;
+    }
+
+    /// A chat goes to the hidden id (`lid`) or back to the number; answers its id from then on.
+    pub async fn flip(&self, phone: &str, peer: &str, lid: bool) -> String {
+        let to = json!({"to": if lid { "lid" } else { "phone" }});
+        let chat = self.done(Method::POST, &format!("/accounts/{phone}/chats/{peer}/flip"), Some(to)).await;
+        chat["chat"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// All private chats of an account go to hidden ids.
+    pub async fn migrate_to_lid(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/lid-migration"), Some(json!({"migrated": true}))).await;
+    }
+
+    /// A number gets another hidden id; answers it.
+    pub async fn move_lid(&self, phone: &str) -> String {
+        let moved = self.done(Method::POST, &format!("/accounts/{phone}/move-lid"), Some(json!({}))).await;
+        moved["lid"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The devices linked to an account.
     pub async fn devices(&self, phone: &str) -> Vec<String> {
         let devices = self.done(Method::GET, &format!("/accounts/{phone}/devices"), None).await;
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Arms a fault.
-    pub async fn fault(&self, fault: Value) {
-        self.done(Method::POST, "/faults", Some(fault)).await;
+    /// Removes a linked device, as its owner does on the phone.
+    pub async fn remove_device(&self, phone: &str, device: &str) {
+        self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}"), None).await;
+    }
+
+    /// Takes a phone off the net: what is sent to it stays at one tick, though [`Simulator::messages`] lists it at once.
+    pub async fn offline(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/offline"), None).await;
+    }
+
+    /// Brings a phone back: what was sent to it meanwhile is confirmed as delivered.
+    pub async fn online(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/online"), None).await;
+    }
+
+    /// Arms a fault; answers its id.
+    pub async fn fault(&self, fault: Value) -> u64 {
+        self.done(Method::POST, "/faults", Some(fault)).await["id"].as_u64().expect("an armed fault has an id")
+    }
+
+    /// Ends a fault.
+    pub async fn clear_fault(&self, fault: u64) {
+        self.done(Method::DELETE, &format!("/faults/{fault}"), None).await;
     }
 
     /// The counters.

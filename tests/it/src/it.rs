@@ -7,6 +7,7 @@ mod browser_messages;
 mod chats;
 mod jobs;
 mod tenants_apart;
+mod worker;
 
 use std::time::Duration;
 
