@@ -28,7 +28,7 @@ pub async fn reconciled(pool: &PgPool, held: &Held, history: bool) -> Result<Opt
                       from held where session.id = $1 returning 1),
                 h as (
                     select held.tenant, count(m.id) as messages, count(distinct m.chat) as chats, min(m.sent_at) as oldest, max(m.sent_at) as newest
-                      from held left join message m on m.session = $1 and m.account = held.account and m.job is null and m.announced_seq is null
+                      from held left join message m on m.session = $1 and m.account = held.account and m.source <> 'api' and m.announced_seq is null
                            and m.sent_at < held.linked_at
                      where $4 and held.history_at is null
                      group by held.tenant),

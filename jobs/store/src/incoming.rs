@@ -1,5 +1,6 @@
 //! Messages that the page reports become rows and events in one statement. What receipts do: [`crate::receipts`].
 
+use chrono::{DateTime, SecondsFormat};
 use contract::{ChatId, Event, EventType, MessageId, MessageStatus};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -185,9 +186,10 @@ fn message_data(m: &Incoming, id: MessageId) -> Value {
         let wa_id = Some(m.sender.clone()).filter(|s| !s.is_empty()).or_else(|| m.sender_lid.clone()).or_else(phone_id);
         json!({"waId": wa_id, "lid": m.sender_lid, "phone": m.sender_phone, "name": m.sender_name})
     });
+    let timestamp = DateTime::from_timestamp(m.at, 0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true));
     let data = json!({
         "id": id, "fromMe": m.from_me, "type": m.kind, "text": m.body, "status": m.status(), "ack": m.ack, "source": m.source,
-        "waId": m.wa_id, "sender": sender, "replyTo": m.reply_to, "timestamp": m.at, "recovered": m.recovered,
+        "waId": m.wa_id, "sender": sender, "replyTo": m.reply_to, "timestamp": timestamp, "recovered": m.recovered,
     });
     json!({"message": data})
 }

@@ -26,7 +26,7 @@ pub enum Recorded {
 pub(crate) fn job_data(job: &LaneJob, attempts: i32, state: JobState, evidence: &Value, result: &Value, error: &Value) -> Value {
     json!({"job": {
         "id": job.id, "kind": job.kind, "state": state, "chat": job.chat, "message": job.message.map(|id| json!({"id": id})),
-        "reference": job.reference, "resendOf": job.resend_of, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
+        "reference": job.reference, "createdBy": job.created_by, "resendOf": job.resend_of, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
     }})
 }
 
@@ -174,6 +174,6 @@ pub(crate) fn own_message(job: &LaneJob, ack: i16) -> Option<Value> {
     let contract::Command::SendText(send) = job.command.as_ref().ok()? else { return None };
     Some(json!({"message": {
         "id": message, "fromMe": true, "type": "text", "text": send.text, "status": MessageStatus::from_ack(ack), "ack": ack,
-        "source": "api", "job": job.id, "reference": job.reference, "waId": contract::wa_id_of(message),
+        "source": "api", "sentBy": job.created_by, "sender": null, "replyTo": null, "recovered": false, "job": job.id, "reference": job.reference, "waId": contract::wa_id_of(message),
     }}))
 }

@@ -67,6 +67,7 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
     if let Some(stored) = job.wa_key.clone() {
         return settle(shared, job, &stored, &wa_id, &mut acks).await;
     }
+    let _ = fault_point!("host.before_resolve", "job" => job.id, "session" => job.session);
     let resolved = match ask(shared, &ResolveChat { chat: send.to.to_string() }, "resolve", job.id).await? {
         Ok(resolved) => resolved,
         Err(failure) => {

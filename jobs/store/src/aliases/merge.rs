@@ -140,7 +140,9 @@ pub(super) async fn part(pool: &PgPool, held: &Held, from: ChatId, to: Option<Ch
                 made as (
                     insert into chat (id, tenant, session, account, kind, wa_id, lid, phone)
                     select $5, ok.tenant, $1, ok.account, 'private', $12, $7, $8 from ok where not $13),
-                old as (update chat set phone = null, wa_id = loses.lid from ok, loses where chat.id = loses.id returning 1),
+                old as (
+                    update chat set phone = nullif(chat.phone, $8), wa_id = case when chat.wa_id = $6 then loses.lid else chat.wa_id end
+                      from ok, loses where chat.id = loses.id returning 1),
                 c as (
                     update tenant_counter set seq = seq + 1 from ok where tenant_counter.tenant = ok.tenant and exists (select 1 from old)
                     returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at),

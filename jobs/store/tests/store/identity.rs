@@ -167,3 +167,48 @@ async fn a_senders_two_spellings_are_one_sender() {
     assert!(store.record(&[by_lid]).await.is_empty(), "told again under the other spelling");
     assert_eq!(store.count("select count(*) from message").await, 1);
 }
+
+/// Any order of what the page tells and callers ask leads to one chat a person, and every id that was ever answered leads to one that goes on.
+#[tokio::test]
+async fn whatever_the_order_names_that_were_last_told_together_lead_to_one_chat_and_other_people_to_others() {
+    let store = Store::start().await;
+    let lids = ["1001@lid", "1002@lid", "1003@lid"];
+    let phones = ["5511000000001@c.us", "5511000000002@c.us", "5511000000003@c.us", "5511000000004@c.us"];
+    let mut holder: std::collections::HashMap<&str, &str> = std::collections::HashMap::new();
+    let mut answered = std::collections::HashSet::new();
+    let mut random: u64 = 0x2545_F491_4F6C_DD1D;
+    let mut next = |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % n as u64).expect("small")
+    };
+    for step in 0..150 {
+        let (lid, phone) = (lids[next(lids.len())], phones[next(phones.len())]);
+        let chat = match next(4) {
+            0 => store.named(phone).await,
+            1 => store.observe(&[lid]).await,
+            2 => store.observe(&[phone]).await,
+            _ => {
+                let chat = store.observe(&[lid, phone]).await;
+                assert_eq!((store.named(lid).await, store.named(phone).await), (chat, chat), "step {step}");
+                holder.insert(phone, lid);
+                chat
+            }
+        };
+        answered.insert(chat);
+        for (phone, lid) in &holder {
+            assert_eq!(store.named(phone).await, store.named(lid).await, "step {step}: {phone} was last told with {lid}");
+        }
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            assert_ne!(store.named(lids[a]).await, store.named(lids[b]).await, "step {step}: two people");
+        }
+    }
+    answered.extend([store.named(lids[0]).await, store.named(phones[0]).await]);
+    for chat in answered {
+        let goes_on = store::aliases::survivor(&store.pool, store.tenant, chat).await.expect("answers").expect("it leads somewhere");
+        assert_eq!(store.count(&format!("select count(*) from chat where id = '{}' and merged_into is null", goes_on.uuid())).await, 1);
+    }
+    let seqs: Vec<i64> = store.log().await.iter().map(|e| e.seq).collect();
+    assert_eq!(seqs, (1..=i64::try_from(seqs.len()).expect("few")).collect::<Vec<_>>());
+}
