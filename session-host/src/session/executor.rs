@@ -16,8 +16,8 @@ use store::{
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Seen, Shared, messages, recorder};
-use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat, ResolvedChat};
+use super::{Seen, Shared, recipient, recorder};
+use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
 
 /// For calls that only read.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
@@ -77,12 +77,18 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
             };
         }
     };
-    if let Some(done) = same_recipient(shared, job, &resolved).await? {
-        return Ok(done);
+    if !recipient::is_same(shared, job, &resolved).await.ok_or(GivenUp)? {
+        let failure = Failure::new(FailureCode::RecipientChanged, "the number belongs to another person than when this was accepted");
+        return match start(shared, job, None).await? {
+            Some(done) => Ok(done),
+            None => finish(shared, job, Outcome::Failed(failure)).await,
+        };
     }
     let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
     // Could not ask: nothing is started, the entry stays.
-    let Some(known) = look_up(shared, job, &key, &wa_id, &other_forms(&resolved, send.message)).await? else { return Err(GivenUp) };
+    let Some(known) = look_up(shared, job, &key, &wa_id, &recipient::other_keys(&resolved, send.message)).await? else {
+        return Err(GivenUp);
+    };
     let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
     if let Some(done) = start(shared, job, Some(&key)).await? {
         return Ok(done);
@@ -116,41 +122,6 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         },
         Handed::Never => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, "the page took no calls in time"))).await,
     }
-}
-
-/// The recipient is known under all its names from here on. A number that belongs to another person by now gets nothing that was meant for
-/// the one before.
-async fn same_recipient(shared: &Shared, job: &LaneJob, resolved: &ResolvedChat) -> Result<Option<Done>, GivenUp> {
-    let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let names = messages::names([Some(&resolved.chat), resolved.lid.as_ref(), resolved.phone.as_ref()]);
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let given_up = |error: store::StoreError| {
-        tracing::warn!(session = %shared.session(), job = %job.id, %error, "recipient not looked up");
-        GivenUp
-    };
-    let Some(observed) = store::aliases::observe(pool, held, &names, None).await.map_err(given_up)? else {
-        shared.gone.cancel();
-        return Err(GivenUp);
-    };
-    recorder::publish(shared, observed.events).await;
-    let Some(chat) = job.chat else { return Ok(None) };
-    if store::aliases::survivor(pool, held.tenant(), chat).await.map_err(given_up)?.is_none_or(|meant| meant == observed.chat) {
-        return Ok(None);
-    }
-    let failure = Failure::new(FailureCode::RecipientChanged, "the number belongs to another person than when this was accepted");
-    match start(shared, job, None).await? {
-        Some(done) => Ok(Some(done)),
-        None => finish(shared, job, Outcome::Failed(failure)).await.map(Some),
-    }
-}
-
-/// Every other key that an earlier attempt may have had: the chat under its other names, with and without us in it.
-fn other_forms(resolved: &ResolvedChat, message: contract::MessageId) -> Vec<String> {
-    let chats = [Some(&resolved.chat), resolved.lid.as_ref(), resolved.phone.as_ref()].into_iter().flatten();
-    let key = |chat: &String, me: Option<&String>| WaKey::ours(chat, message, me.cloned()).to_string();
-    chats.flat_map(|chat| std::iter::once(key(chat, None)).chain(resolved.mine.iter().map(move |me| key(chat, Some(me))))).collect()
 }
 
 async fn mark_read(shared: &Shared, job: &LaneJob, read: &MarkRead) -> Result<Done, GivenUp> {

@@ -7,6 +7,7 @@ mod actor;
 mod executor;
 mod messages;
 mod people;
+mod recipient;
 mod recorder;
 
 use std::sync::{Arc, Mutex, PoisonError};
