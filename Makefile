@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 FAULTS := --features contract/fault-points
 HOSTS ?= 1
 
-.PHONY: help setup run stop test check lint fmt page sqlx openapi conformance
+.PHONY: help setup run stop test check lint fmt page sqlx openapi contract bench conformance
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -46,9 +46,18 @@ page: setup ## the script that runs inside the page, from TypeScript
 sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
 	@.ci/sqlx
 
-openapi: page ## rewrites api/openapi.json from the routes
-	cargo run --quiet --workspace --bin zaguan-api -- openapi > api/openapi.json.new
+openapi: page ## rewrites api/openapi.json and docs/problems.md from the sources
+	cargo build --quiet --workspace --bin zaguan-api
+	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
+	target/debug/zaguan-api problems > docs/problems.md
+
+contract: setup ## others' tools on the document: validator, generated clients, fuzzer (after a build for the tests)
+	@.ci/contract
+
+bench: setup page ## ours beside the least that could do the same: ratios, as a table and in target/bench.json
+	cargo build --release --workspace --bins
+	target/release/zaguan-bench
 
 conformance: setup ## third-party clients against the simulator
 	@.ci/conformance

@@ -62,6 +62,14 @@ pub fn openapi() -> Done {
     print(&serde_json::to_string_pretty(&serde_json::to_value(crate::document())?)?)
 }
 
+/// Prints `docs/problems.md`.
+///
+/// # Errors
+/// Where standard output is closed.
+pub fn problems() -> Done {
+    Ok(write!(std::io::stdout(), "{}", crate::routes::docs::problems_md())?)
+}
+
 fn read_password(path: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut text = String::new();
     if path == Path::new("-") {

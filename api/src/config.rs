@@ -28,6 +28,8 @@ pub enum Command {
     Tenant(Tenant),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the page of problem codes.
+    Problems,
 }
 
 /// Configuration of `serve`.
@@ -60,6 +62,9 @@ pub struct Serve {
     /// Durations of the protocol that differ from their defaults, as JSON: {"leaseTtlMs": 2000}.
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,
+    /// Whether the operator's firehose in Redis carries the bodies of events: what people wrote.
+    #[arg(long, env = "FIREHOSE_BODIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub firehose_bodies: bool,
     /// What is logged: a level, or target=level, comma-separated.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub rust_log: String,
@@ -110,7 +115,7 @@ impl Cli {
     /// What clap says, and a `NAME_FILE` that cannot be read.
     pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
-        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "serve"];
+        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "problems", "serve"];
         if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
             args.insert(1.min(args.len()), "serve".into());
         }
@@ -124,6 +129,9 @@ pub enum BadStart {
     /// Production without something it needs.
     #[error("{0} must be set where ZAGUAN_ENV is production: {1}")]
     Missing(&'static str, &'static str),
+    /// A secret that anybody knows.
+    #[error("{0}, refused where ZAGUAN_ENV is production")]
+    Printed(#[from] service::secrets::PrintedSecret),
     /// A value that no default replaces.
     #[error("{0}")]
     Keys(#[from] crate::auth::BadKeys),
@@ -135,6 +143,16 @@ pub enum BadStart {
 impl Serve {
     fn is_production(&self) -> bool {
         self.zaguan_env.is_production()
+    }
+
+    /// Refuses, in production, secrets that our examples print.
+    ///
+    /// # Errors
+    /// [`BadStart`].
+    pub fn check_secrets(&self) -> Result<(), BadStart> {
+        use secrecy::ExposeSecret;
+        let urls = [("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())];
+        Ok(self.zaguan_env.refuse_printed(&urls)?)
     }
 
     /// The address callers know.
@@ -184,7 +202,7 @@ mod tests {
     fn serve(args: &[&str], env: &[(&str, &str)]) -> Serve {
         match read(args, env).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi => panic!("not serve"),
+            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi | Command::Problems => panic!("not serve"),
         }
     }
     const STORES: [&str; 2] = ["--database-url=postgres://x", "--redis-url=redis://x"];
@@ -194,6 +212,18 @@ mod tests {
         let config = serve(&STORES, &[]);
         assert!(config.issuer().unwrap_err().to_string().contains("PUBLIC_URL"));
         let config = serve(&[STORES[0], STORES[1], "--public-url=https://z.test"], &[]);
+        assert!(config.tokens().map(|_| ()).unwrap_err().to_string().contains("JWT_KEYS"));
+    }
+
+    #[test]
+    fn production_refuses_secrets_that_our_examples_print_and_development_does_not() {
+        let printed = ["--database-url=postgres://zaguan:change-me@db/zaguan", "--redis-url=redis://r"];
+        assert!(serve(&printed, &[]).check_secrets().unwrap_err().to_string().contains("DATABASE_URL"));
+        let redis = ["--database-url=postgres://db", "--redis-url=redis://:changeme@r"];
+        assert!(serve(&redis, &[]).check_secrets().unwrap_err().to_string().contains("REDIS_URL"));
+        assert!(serve(&[printed[0], printed[1], "--zaguan-env=development"], &[]).check_secrets().is_ok());
+        let text = "--jwt-keys=Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUtMTI=";
+        let config = serve(&[STORES[0], STORES[1], "--public-url=https://z.test", text], &[]);
         assert!(config.tokens().map(|_| ()).unwrap_err().to_string().contains("JWT_KEYS"));
     }
 

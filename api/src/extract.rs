@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use ring::digest::{SHA256, digest};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::{
     problem::{Code, Problem},
@@ -51,6 +51,57 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalBody<T> {
     }
 }
 
+/// The body of a PATCH: a JSON merge patch (RFC 7396), as `application/merge-patch+json` or `application/json`. Its fields are [`Change`]s.
+#[derive(Debug)]
+pub struct Patch<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Patch<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
+        Body::from_request(request, app).await.map(|body| Self(body.value))
+    }
+}
+
+/// What a merge patch says about a field. In a struct with `#[serde(default)]` a field left out is [`Change::Keep`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Change<T> {
+    /// Left out: it stays.
+    #[default]
+    Keep,
+    /// `null`: it goes.
+    Clear,
+    /// It becomes this.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// For a field that may be empty: what is to be written, if anything.
+    pub fn nullable(self) -> Option<Option<T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::Set(value) => Some(Some(value)),
+        }
+    }
+    /// For a field that always has a value.
+    ///
+    /// # Errors
+    /// `invalid_body` where it was to go.
+    pub fn required(self, field: &'static str) -> Result<Option<T>, Problem> {
+        match self {
+            Self::Keep => Ok(None),
+            Self::Clear => Err(Problem::new(Code::InvalidBody, "it cannot be removed").field(field)),
+            Self::Set(value) => Ok(Some(value)),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(|value| value.map_or(Self::Clear, Self::Set))
+    }
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -65,6 +116,10 @@ async fn bytes(request: Request, app: &AppState) -> Result<axum::body::Bytes, Pr
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+    // A list would be read as the fields of a struct in the order of our source.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::new(Code::InvalidBody, "expected an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(refused)?;
     deserializer.end().map_err(|why| Problem::new(Code::MalformedRequest, format!("the body is not JSON: {why}")))?;
@@ -247,10 +302,27 @@ mod tests {
         assert_eq!(problem(r#"{"someText": "\ud800"}"#).0, Code::MalformedRequest);
         assert_eq!(problem(r#"{"someText": 1}"#), (Code::InvalidBody, "someText".into()));
         assert_eq!(problem("{}"), (Code::InvalidBody, "someText".into()));
+        assert_eq!(problem(r#" ["a", null]"#), (Code::InvalidBody, String::new()));
         assert_eq!(problem(r#"{"someText": "a", "more": 1}"#), (Code::InvalidBody, "more".into()));
         assert_eq!(problem(r#"{"someText": "a", "inner": {"count": 300}}"#), (Code::InvalidBody, "inner.count".into()));
         assert_eq!(problem(r#"{"someText": "a", "inner": {}}"#), (Code::InvalidBody, "inner.count".into()));
         assert_eq!(problem(r#"{"someText": "a", "inner": {"count": 1, "x": 2}}"#), (Code::InvalidBody, "inner.x".into()));
+    }
+
+    #[test]
+    fn a_merge_patch_keeps_what_it_does_not_name_and_clears_what_is_null() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+        struct Some3 {
+            first: Change<String>,
+            second: Change<String>,
+            third: Change<u8>,
+        }
+        let patch = parse::<Some3>(br#"{"second": null, "third": 3}"#).unwrap().value;
+        assert_eq!((patch.first.clone(), &patch.second, &patch.third), (Change::Keep, &Change::Clear, &Change::Set(3)));
+        assert_eq!((patch.first.nullable(), patch.third.required("third").unwrap()), (None, Some(3)));
+        assert_eq!(patch.second.required("second").unwrap_err().named_field(), Some("second"));
+        assert!(parse::<Some3>(br#"{"fourth": 4}"#).is_err() && parse::<Some3>(br#"{"third": "x"}"#).is_err());
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! zaguan-api: one router, served over TCP or as a Lambda function.
 
 pub mod announce;
+pub mod answers;
 pub mod auth;
 pub mod commands;
 pub mod config;
 pub mod extract;
+pub mod limits;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;
 pub mod qr;
+pub mod realtime;
 mod routes;
 pub mod serve;
 pub mod state;
@@ -27,7 +30,7 @@ pub fn router(state: AppState) -> Router {
     openapi::complete(&mut document);
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    observed(routes.route("/openapi.json", document)).with_state(state)
+    observed(routes.route("/openapi.json", document).merge(routes::docs::router())).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.

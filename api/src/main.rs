@@ -28,6 +28,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Migrate(config) => runtime.block_on(commands::migrate(config)),
         Command::Tenant(Tenant::Create(config)) => runtime.block_on(commands::create_tenant(config)),
         Command::Openapi => commands::openapi(),
+        Command::Problems => commands::problems(),
     }
 }
 

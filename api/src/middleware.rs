@@ -43,6 +43,7 @@ fn finish(span: &Span, id: &str, method: &'static str, route: String, began: Ins
         }
         response = rendered;
     }
+    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

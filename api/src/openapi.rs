@@ -2,7 +2,7 @@
 
 use contract::string_schema;
 use utoipa::openapi::{
-    ContentBuilder, Info, License, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder,
+    Info, License, OpenApi, OpenApiBuilder, Required,
     path::{Operation, ParameterBuilder, ParameterIn, PathItem},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
@@ -44,8 +44,8 @@ pub fn complete(doc: &mut OpenApi) {
             if named {
                 name_the_session(operation);
             }
-            add_problem(operation);
             require_token(operation);
+            crate::answers::complete(operation);
         }
     }
 }
@@ -63,12 +63,6 @@ fn name_the_session(operation: &mut Operation) {
         let (first, rest) = id.split_at(1.min(id.len()));
         format!("session{}{rest}", first.to_uppercase())
     });
-}
-
-fn add_problem(operation: &mut Operation) {
-    let content = ContentBuilder::new().schema(Some(RefOr::<utoipa::openapi::Schema>::Ref(Ref::from_schema_name("Problem")))).build();
-    let response = ResponseBuilder::new().description("A problem; `code` says which.").content("application/problem+json", content).build();
-    operation.responses.responses.insert("default".into(), response.into());
 }
 
 fn require_token(operation: &mut Operation) {

@@ -4,162 +4,151 @@ use std::{borrow::Cow, error::Error, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use contract::FailureCode;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-/// Why a request was not served. The name (`code`) never changes; each has a page `/problems/{code}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
+/// One line a code: its name, status, title, and whether the same request may succeed later without anybody changing anything. The comment
+/// is what `/problems/{code}` says.
+macro_rules! codes {
+    ($($(#[doc = $about:literal])+ $variant:ident = $name:literal, $status:ident, $title:literal, $retryable:literal;)*) => {
+        /// Why a request was not served. The name (`code`) never changes; each has a page `/problems/{code}`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[doc = $about])+ $variant,)*
+            /// The job that was waited for did not succeed.
+            Job(FailureCode),
+        }
+        impl Code {
+            /// Every code that is not a job's.
+            pub const OWN: &'static [Self] = &[$(Self::$variant),*];
+
+            const fn facts(self) -> Facts {
+                match self {
+                    $(Self::$variant => Facts {
+                        name: $name, status: StatusCode::$status, title: $title, retryable: $retryable, about: concat!($($about),+),
+                    },)*
+                    Self::Job(code) => Facts {
+                        name: code.as_str(),
+                        status: job_status(code),
+                        title: "The job did not succeed",
+                        retryable: code.retryable(),
+                        about: code.about(),
+                    },
+                }
+            }
+        }
+    };
+}
+
+/// What there is to say about a code.
+struct Facts {
+    name: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    retryable: bool,
+    about: &'static str,
+}
+
+codes! {
     /// The request is not well-formed HTTP or JSON.
-    MalformedRequest,
+    MalformedRequest = "malformed_request", BAD_REQUEST, "The request is malformed", false;
     /// An id or address in the path or body is none.
-    InvalidId,
+    InvalidId = "invalid_id", BAD_REQUEST, "Not an id or address", false;
     /// A query parameter or header has a value it cannot have.
-    InvalidParameter,
+    InvalidParameter = "invalid_parameter", BAD_REQUEST, "A parameter is not valid", false;
     /// The body is JSON, but not what the operation takes.
-    InvalidBody,
+    InvalidBody = "invalid_body", UNPROCESSABLE_ENTITY, "The body is not valid", false;
     /// No token, or one that does not count.
-    Unauthenticated,
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "Log in first", false;
     /// The access token's time is over: refresh.
-    TokenExpired,
+    TokenExpired = "token_expired", UNAUTHORIZED, "The access token has expired", false;
     /// E-mail and password do not belong together.
-    InvalidCredentials,
+    InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong", false;
     /// The refresh token does not count (any more).
-    InvalidRefreshToken,
+    InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "Log in again", false;
     /// The operator suspended the tenant.
-    TenantSuspended,
+    TenantSuspended = "tenant_suspended", FORBIDDEN, "The tenant is suspended", false;
     /// The role, or the grant, does not allow it.
-    RoleForbidden,
+    RoleForbidden = "role_forbidden", FORBIDDEN, "Not allowed for this role", false;
     /// Not there, or not yours: the answer does not tell which.
-    NotFound,
+    NotFound = "not_found", NOT_FOUND, "No such resource", false;
     /// The path exists, the method does not.
-    MethodNotAllowed,
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here", false;
     /// None of the accepted media types can be made.
-    NotAcceptable,
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type", false;
     /// The tenant has a session of that name.
-    SessionNameTaken,
+    SessionNameTaken = "session_name_taken", CONFLICT, "The name is taken", false;
     /// The account is linked: there is no code to scan.
-    AlreadyLinked,
+    AlreadyLinked = "already_linked", CONFLICT, "The account is already linked", false;
     /// The session is not running: start it first.
-    SessionStopped,
+    SessionStopped = "session_stopped", CONFLICT, "The session is not running", false;
     /// The job has been started.
-    JobRunning,
+    JobRunning = "job_running", CONFLICT, "The job has been started", false;
     /// The job has ended.
-    JobFinished,
+    JobFinished = "job_finished", CONFLICT, "The job has ended", false;
     /// The job cannot be sent again: it has not ended, it succeeded, or it sends nothing.
-    JobNotResendable,
+    JobNotResendable = "job_not_resendable", CONFLICT, "The job cannot be sent again", false;
     /// The cursor has never been issued.
-    CursorAhead,
+    CursorAhead = "cursor_ahead", CONFLICT, "The cursor has never been issued", false;
     /// Events after the cursor have been dropped.
-    CursorExpired,
+    CursorExpired = "cursor_expired", GONE, "Events after the cursor have been dropped", false;
     /// More than 4 MiB.
-    BodyTooLarge,
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large", false;
     /// Not `application/json`.
-    UnsupportedMediaType,
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Send application/json", false;
     /// The key was used with another body.
-    IdempotencyKeyReused,
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used with another body", false;
     /// The session's queue is full.
-    LaneFull,
+    LaneFull = "lane_full", TOO_MANY_REQUESTS, "The session's queue is full", true;
+    /// Too many requests of this kind in a short time, or too many held open at once: come again after `Retry-After`.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests", true;
+    /// The tenant has used up what its operator set for a day, or has as many of these as it may have. See `GET /api/limits`.
+    QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, "The quota is used up", true;
+    /// The session has written to as many new chats today as it may: 20 a day after linking, rising to 200 over 14 days. People who are
+    /// written to by strangers report them, and WhatsApp restricts accounts that are reported.
+    NewChatCap = "new_chat_cap", TOO_MANY_REQUESTS, "No more new chats today", true;
     /// We failed.
-    Internal,
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here", true;
     /// The page or this version cannot do it.
-    Unsupported,
+    Unsupported = "unsupported", NOT_IMPLEMENTED, "Not supported", false;
     /// The session needs a person.
-    SessionNotWorking,
+    SessionNotWorking = "session_not_working", SERVICE_UNAVAILABLE, "The session needs a person", false;
     /// No code yet.
-    QrNotReady,
+    QrNotReady = "qr_not_ready", SERVICE_UNAVAILABLE, "No code yet", true;
     /// Nobody knows whether the job was accepted: ask for it, or repeat with the same `Idempotency-Key`.
-    AcceptanceUnknown,
+    AcceptanceUnknown = "acceptance_unknown", SERVICE_UNAVAILABLE, "The job may or may not have been accepted", true;
     /// A store that this needs does not answer.
-    Unavailable,
-    /// The job that was waited for did not succeed.
-    Job(FailureCode),
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not available right now", true;
 }
 
 impl Code {
-    /// Every code that is not a job's.
-    pub const OWN: [Self; 31] = [
-        Self::MalformedRequest,
-        Self::InvalidId,
-        Self::InvalidParameter,
-        Self::InvalidBody,
-        Self::Unauthenticated,
-        Self::TokenExpired,
-        Self::InvalidCredentials,
-        Self::InvalidRefreshToken,
-        Self::TenantSuspended,
-        Self::RoleForbidden,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::NotAcceptable,
-        Self::SessionNameTaken,
-        Self::AlreadyLinked,
-        Self::SessionStopped,
-        Self::JobRunning,
-        Self::JobFinished,
-        Self::JobNotResendable,
-        Self::CursorAhead,
-        Self::CursorExpired,
-        Self::BodyTooLarge,
-        Self::UnsupportedMediaType,
-        Self::IdempotencyKeyReused,
-        Self::LaneFull,
-        Self::Internal,
-        Self::Unsupported,
-        Self::SessionNotWorking,
-        Self::QrNotReady,
-        Self::AcceptanceUnknown,
-        Self::Unavailable,
-    ];
-
-    /// Name, status, title, and whether the same request may succeed later without anybody changing anything.
-    const fn facts(self) -> (&'static str, StatusCode, &'static str, bool) {
-        use StatusCode as S;
-        match self {
-            Self::MalformedRequest => ("malformed_request", S::BAD_REQUEST, "The request is malformed", false),
-            Self::InvalidId => ("invalid_id", S::BAD_REQUEST, "Not an id or address", false),
-            Self::InvalidParameter => ("invalid_parameter", S::BAD_REQUEST, "A parameter is not valid", false),
-            Self::InvalidBody => ("invalid_body", S::UNPROCESSABLE_ENTITY, "The body is not valid", false),
-            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED, "Log in first", false),
-            Self::TokenExpired => ("token_expired", S::UNAUTHORIZED, "The access token has expired", false),
-            Self::InvalidCredentials => ("invalid_credentials", S::UNAUTHORIZED, "E-mail or password is wrong", false),
-            Self::InvalidRefreshToken => ("invalid_refresh_token", S::UNAUTHORIZED, "Log in again", false),
-            Self::TenantSuspended => ("tenant_suspended", S::FORBIDDEN, "The tenant is suspended", false),
-            Self::RoleForbidden => ("role_forbidden", S::FORBIDDEN, "Not allowed for this role", false),
-            Self::NotFound => ("not_found", S::NOT_FOUND, "No such resource", false),
-            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed here", false),
-            Self::NotAcceptable => ("not_acceptable", S::NOT_ACCEPTABLE, "No acceptable media type", false),
-            Self::SessionNameTaken => ("session_name_taken", S::CONFLICT, "The name is taken", false),
-            Self::AlreadyLinked => ("already_linked", S::CONFLICT, "The account is already linked", false),
-            Self::SessionStopped => ("session_stopped", S::CONFLICT, "The session is not running", false),
-            Self::JobRunning => ("job_running", S::CONFLICT, "The job has been started", false),
-            Self::JobFinished => ("job_finished", S::CONFLICT, "The job has ended", false),
-            Self::JobNotResendable => ("job_not_resendable", S::CONFLICT, "The job cannot be sent again", false),
-            Self::CursorAhead => ("cursor_ahead", S::CONFLICT, "The cursor has never been issued", false),
-            Self::CursorExpired => ("cursor_expired", S::GONE, "Events after the cursor have been dropped", false),
-            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large", false),
-            Self::UnsupportedMediaType => ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "Send application/json", false),
-            Self::IdempotencyKeyReused => {
-                ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The idempotency key was used with another body", false)
-            }
-            Self::LaneFull => ("lane_full", S::TOO_MANY_REQUESTS, "The session's queue is full", true),
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here", true),
-            Self::Unsupported => ("unsupported", S::NOT_IMPLEMENTED, "Not supported", false),
-            Self::SessionNotWorking => ("session_not_working", S::SERVICE_UNAVAILABLE, "The session needs a person", false),
-            Self::QrNotReady => ("qr_not_ready", S::SERVICE_UNAVAILABLE, "No code yet", true),
-            Self::AcceptanceUnknown => ("acceptance_unknown", S::SERVICE_UNAVAILABLE, "The job may or may not have been accepted", true),
-            Self::Unavailable => ("unavailable", S::SERVICE_UNAVAILABLE, "Not available right now", true),
-            Self::Job(code) => (code.as_str(), job_status(code), "The job did not succeed", code.retryable()),
-        }
+    /// Every code.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::OWN.iter().copied().chain(FailureCode::ALL.iter().copied().map(Self::Job))
     }
-
+    /// The code of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|c| c.as_str() == name)
+    }
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
-        self.facts().0
+        self.facts().name
     }
     /// The HTTP status.
     pub const fn status(self) -> StatusCode {
-        self.facts().1
+        self.facts().status
+    }
+    /// What it means, in few words.
+    pub const fn title(self) -> &'static str {
+        self.facts().title
+    }
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub const fn retryable(self) -> bool {
+        self.facts().retryable
+    }
+    /// What it means, in sentences.
+    pub const fn about(self) -> &'static str {
+        self.facts().about.trim_ascii()
     }
 }
 
@@ -184,13 +173,14 @@ pub struct Problem {
     field: Option<String>,
     members: Map<String, Value>,
     retry_after: Option<u64>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
     /// A refusal. `detail` is for the caller's developers; never message text, phone numbers or secrets of others.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, source: None }
+        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, headers: Vec::new(), source: None }
     }
     /// Not there, or not yours.
     pub fn not_found() -> Self {
@@ -216,6 +206,12 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
     /// Keeps the cause for the log.
@@ -247,7 +243,7 @@ impl Problem {
 
     /// The whole answer.
     pub(crate) fn render(&self, request_id: &str) -> Response {
-        let (code, status, title, retryable) = self.code.facts();
+        let Facts { name: code, status, title, retryable, .. } = self.code.facts();
         let mut body = self.members.clone();
         body.extend([
             ("type".to_owned(), json!(format!("/problems/{code}"))),
@@ -266,6 +262,7 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        headers.extend(self.headers.iter().cloned());
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -283,6 +280,10 @@ impl IntoResponse for Problem {
 
 impl From<store::StoreError> for Problem {
     fn from(why: store::StoreError) -> Self {
+        if let Some(limit) = why.quota() {
+            let detail = format!("the tenant has as many {limit} as its operator allows; see GET /api/limits");
+            return Self::new(Code::QuotaExceeded, detail).retry_after(3600);
+        }
         Self::new(Code::Unavailable, "the database does not answer").retry_after(1).because(why)
     }
 }
@@ -319,10 +320,11 @@ mod tests {
 
     #[test]
     fn every_code_has_a_name_of_its_own_and_an_error_status() {
-        let all: Vec<Code> = Code::OWN.into_iter().chain(FailureCode::ALL.iter().copied().map(Code::Job)).collect();
+        let all: Vec<Code> = Code::all().collect();
         let names: HashSet<_> = all.iter().map(|c| c.as_str()).collect();
         assert_eq!(names.len(), all.len());
         assert!(all.iter().all(|c| c.status().is_client_error() || c.status().is_server_error()));
+        assert!(all.iter().all(|c| !c.about().is_empty() && Code::from_name(c.as_str()) == Some(*c)));
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
     // The first line of every main: clients of TLS find this provider, tokens find theirs.
     let _ = rustls::crypto::ring::default_provider().install_default();
     auth::install();
+    config.check_secrets()?;
     let tokens = config.tokens()?;
     let url = config.database_url.expose_secret();
     let pool = match config.lambda {
@@ -32,8 +33,11 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         None => store::connect(url, config.database_pool).await,
     };
     let pool = pool.map_err(|why| format!("DATABASE_URL: {why}"))?;
-    let redis = queue::Redis::connect(config.redis_url.expose_secret()).await.map_err(|why| format!("REDIS_URL: {why}"))?;
-    Ok(AppState::new(pool, redis, tokens, config.timings.clone()))
+    let redis = queue::Redis::connect(config.redis_url.expose_secret())
+        .await
+        .map_err(|why| format!("REDIS_URL: {why}"))?
+        .with_firehose_bodies(config.firehose_bodies);
+    Ok(AppState { on_lambda: config.lambda.is_some(), ..AppState::new(pool, redis, tokens, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.

@@ -28,8 +28,12 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Whether token holders still count, at most a second old.
     pub standings: Arc<Standings>,
+    /// Tenants' limits, a few seconds old.
+    pub limits: Arc<crate::limits::Cache>,
     /// The protocol's durations.
     pub timings: Arc<Timings>,
+    /// Whether this is a Lambda function: nothing outlives a response there.
+    pub on_lambda: bool,
 }
 
 impl AppState {
@@ -45,7 +49,9 @@ impl AppState {
             tokens: Arc::new(tokens),
             passwords: Passwords::default(),
             standings: Arc::default(),
+            limits: Arc::default(),
             timings: Arc::new(timings),
+            on_lambda: false,
         }
     }
 }

@@ -42,6 +42,9 @@ pub struct Config {
     /// `production` or `development`.
     #[arg(long, env = "ZAGUAN_ENV", default_value = "production")]
     pub zaguan_env: Environment,
+    /// Whether the operator's firehose in Redis carries the bodies of events: what people wrote.
+    #[arg(long, env = "FIREHOSE_BODIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub firehose_bodies: bool,
     /// What is logged: a level, or target=level, comma-separated.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub rust_log: String,
@@ -62,23 +65,45 @@ pub enum BadConfig {
     /// Durations under which the protocol does not hold.
     #[error("TIMINGS")]
     Timings(#[from] contract::BadTimings),
+    /// A secret that anybody knows.
+    #[error("{0}, refused with ZAGUAN_ENV=production")]
+    Printed(#[from] service::secrets::PrintedSecret),
     /// No slots.
     #[error("HOST_SLOTS: expected at least 1")]
     NoSlots,
 }
 
-/// Switches (up to `=`) that open the browser to others or turn its protections off.
-const WEAKENING: [&str; 9] = [
-    "--host-resolver-rules",
-    "--ignore-certificate-errors",
-    "--ignore-certificate-errors-spki-list",
-    "--no-sandbox",
-    "--disable-web-security",
-    "--allow-running-insecure-content",
-    "--remote-debugging-address",
-    "--remote-allow-origins",
-    "--disable-site-isolation-trials",
+/// What the names of switches begin with that open the browser to others, turn its protections off, or run something else in its place.
+const WEAKENING: [&str; 22] = [
+    "host-resolver-rules",
+    "host-rules",
+    "ignore-certificate-errors",
+    "ignore-urlfetcher-cert-requests",
+    "allow-insecure-localhost",
+    "allow-running-insecure-content",
+    "unsafely-treat-insecure-origin-as-secure",
+    "no-sandbox",
+    "disable-setuid-sandbox",
+    "disable-namespace-sandbox",
+    "disable-seccomp-filter-sandbox",
+    "disable-gpu-sandbox",
+    "single-process",
+    "disable-web-security",
+    "disable-site-isolation-trials",
+    "allow-file-access-from-files",
+    "remote-debugging-",
+    "remote-allow-origins",
+    "user-data-dir",
+    "renderer-cmd-prefix",
+    "utility-cmd-prefix",
+    "load-extension",
 ];
+
+/// A switch's name as Chromium reads it: one dash or two, up to `=`.
+fn switch_name(arg: &str) -> &str {
+    let name = arg.trim().trim_start_matches('-');
+    name.split('=').next().unwrap_or(name)
+}
 
 impl Config {
     /// Reads arguments and environment. A bad start names the variable.
@@ -96,12 +121,22 @@ impl Config {
     pub fn chromium_args(&self) -> Result<Vec<String>, BadConfig> {
         let args: Vec<String> = serde_json::from_str(&self.chromium_args).map_err(BadConfig::ChromiumArgs)?;
         if self.zaguan_env.is_production() {
-            let weakens = |arg: &&String| WEAKENING.contains(&arg.split('=').next().unwrap_or(arg));
+            let weakens = |arg: &&String| WEAKENING.iter().any(|w| switch_name(arg).starts_with(w));
             if let Some(arg) = args.iter().find(weakens) {
-                return Err(BadConfig::Weakens(arg.split('=').next().unwrap_or(arg).to_owned()));
+                return Err(BadConfig::Weakens(format!("--{}", switch_name(arg))));
             }
         }
         Ok(args)
+    }
+
+    /// Refuses, in production, secrets that our examples print.
+    ///
+    /// # Errors
+    /// [`BadConfig`] names the variable.
+    pub fn check_secrets(&self) -> Result<(), BadConfig> {
+        use secrecy::ExposeSecret;
+        let urls = [("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())];
+        Ok(self.zaguan_env.refuse_printed(&urls)?)
     }
 
     /// The durations.
@@ -139,5 +174,35 @@ mod tests {
         assert!(config("production", args).chromium_args().unwrap_err().to_string().contains("--no-sandbox"));
         assert_eq!(config("development", args).chromium_args().unwrap().len(), 2);
         assert!(config("development", "--lang=pt").chromium_args().is_err());
+    }
+
+    #[test]
+    fn no_spelling_of_a_weakening_switch_gets_through_and_harmless_ones_do() {
+        for bad in [
+            "-no-sandbox",
+            " --no-sandbox",
+            "--ignore-certificate-errors-spki-list=x",
+            "--host-resolver-rules=MAP * 127.0.0.1",
+            "--remote-debugging-address=0.0.0.0",
+            "--remote-debugging-port=9222",
+            "--disable-web-security=",
+        ] {
+            let args = serde_json::to_string(&[bad]).unwrap();
+            let why = config("production", &args).chromium_args().unwrap_err().to_string();
+            assert!(why.contains(switch_name(bad)), "{bad}: {why}");
+        }
+        assert_eq!(
+            config("production", r#"["--lang=pt-BR", "--disable-gpu", "--proxy-server=http://p:3128"]"#).chromium_args().unwrap().len(),
+            3
+        );
+    }
+
+    #[test]
+    fn production_refuses_secrets_that_our_examples_print() {
+        let with = |env: &str, url: &str| {
+            Config::parse_from(["zaguan-host", "--database-url", url, "--redis-url", "redis://r", "--zaguan-env", env]).check_secrets()
+        };
+        assert!(with("production", "postgres://u:change-me@db").unwrap_err().to_string().contains("DATABASE_URL"));
+        assert!(with("development", "postgres://u:change-me@db").is_ok() && with("production", "postgres://u:83hf72hd@db").is_ok());
     }
 }

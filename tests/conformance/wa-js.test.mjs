@@ -25,6 +25,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Browser, Profile } from './lib/browser.js';
 import { startSimulator } from './lib/simulator.js';
+import { NOTHING } from './lib/stage.js';
 import { until } from './lib/wait.js';
 import { Page } from './lib/wajs.js';
 
@@ -290,8 +291,10 @@ function suite(name, address, area) {
       assert.equal(await page.run(() => WPP.conn.isRegistered()), false);
     });
 
-    test('nothing was asked of any other host', () => {
+    test('nothing was asked of any other host, and no name that the real page lacks', async () => {
       assert.deepEqual([...client.hosts], ['web.whatsapp.com']);
+      const { names, requests, unserved } = await simulator.strict();
+      assert.deepEqual({ names, requests, unserved }, NOTHING);
     });
   });
 }

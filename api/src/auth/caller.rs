@@ -10,6 +10,7 @@ use store::{
 };
 use uuid::Uuid;
 
+use super::Claims;
 use crate::{
     problem::{Code, Problem},
     state::AppState,
@@ -95,6 +96,11 @@ async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> 
         return Err(refused());
     }
     let claims = app.tokens.check(token.trim()).map_err(|_| refused())?;
+    admit(app, &claims).await
+}
+
+/// The caller of claims whose signature was checked, if it still counts.
+pub(super) async fn admit(app: &AppState, claims: &Claims) -> Result<Caller, Problem> {
     let rol = Rol::from_name(&claims.rol).ok_or_else(refused)?;
     let expires_at = Some(DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?);
     Caller { tenant: claims.tenant, user: claims.user, rol, login: claims.sid, expires_at }.recheck(app).await

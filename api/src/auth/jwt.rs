@@ -23,9 +23,17 @@ use uuid::Uuid;
 
 /// How long an access token lives, in seconds.
 pub const LIFETIME: i64 = 600;
-const AUDIENCE: &str = "zaguan-api";
-/// RFC 9068: tells an access token from every other token that the same keys may sign.
-const TYPE: &str = "at+jwt";
+
+/// What a token is for: audience and type tell it from every other token that the same keys sign.
+pub(super) struct Purpose {
+    audience: &'static str,
+    kind: &'static str,
+}
+
+/// RFC 9068.
+const ACCESS: Purpose = Purpose { audience: "zaguan-api", kind: "at+jwt" };
+/// Opens one stream.
+pub(super) const TICKET: Purpose = Purpose { audience: "zaguan-stream", kind: "ticket+jwt" };
 
 /// What an access token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +58,9 @@ pub struct Claims {
     pub jti: Uuid,
     /// The login it came from: logging out voids it.
     pub sid: Uuid,
+    /// In a ticket: the end of the access token it was bought with, Unix seconds. The stream ends then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
 }
 
 /// The configured keys do not do.
@@ -58,8 +69,8 @@ pub enum BadKeys {
     /// Not one seed.
     #[error("JWT_KEYS must hold comma-separated base64 of 32 random bytes each; the first signs")]
     Seed,
-    /// A seed that anybody can guess.
-    #[error("JWT_KEYS holds a seed whose bytes are all alike")]
+    /// A seed that anybody can guess, or that was written by hand.
+    #[error("JWT_KEYS holds a seed whose bytes are all alike or text: take random ones (openssl rand -base64 32)")]
     Weak,
     /// The signer refuses it.
     #[error("JWT_KEYS: the signer refuses a seed")]
@@ -82,6 +93,7 @@ struct Key {
 /// Signs and checks. The first key signs, all check; a `kid` only selects among them.
 pub struct Tokens {
     issuer: String,
+    validation: Validation,
     signing: Key,
     older: Vec<Key>,
 }
@@ -94,10 +106,18 @@ impl Tokens {
     pub fn read(keys: &str, issuer: String, production: bool) -> Result<Self, BadKeys> {
         let mut all = keys.split(',').map(|text| {
             let seed: [u8; 32] = STANDARD.decode(text.trim()).ok().and_then(|b| b.try_into().ok()).ok_or(BadKeys::Seed)?;
-            if production && seed.iter().all(|b| *b == seed[0]) { Err(BadKeys::Weak) } else { Key::new(&seed) }
+            let by_hand = seed.iter().all(|b| *b == seed[0]) || seed.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
+            if production && by_hand { Err(BadKeys::Weak) } else { Key::new(&seed) }
         });
         let signing = all.next().ok_or(BadKeys::Seed)??;
-        Ok(Self { issuer, signing, older: all.collect::<Result<_, _>>()? })
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        // Each purpose has an audience of its own: `open` compares it.
+        validation.validate_aud = false;
+        validation.set_issuer(&[&issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // By the caller, against the database's clock.
+        validation.validate_exp = false;
+        Ok(Self { issuer, validation, signing, older: all.collect::<Result<_, _>>()? })
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -115,13 +135,19 @@ impl Tokens {
             rol: rol.to_owned(),
             tenant,
             iss: self.issuer.clone(),
-            aud: AUDIENCE.to_owned(),
+            aud: ACCESS.audience.to_owned(),
             exp: iat + LIFETIME,
             iat,
             jti: Uuid::now_v7(),
             sid,
+            until: None,
         };
-        let header = Header { typ: Some(TYPE.to_owned()), kid: Some(self.signing.id.clone()), ..Header::new(Algorithm::EdDSA) };
+        self.seal(&ACCESS, &claims)
+    }
+
+    pub(super) fn seal(&self, purpose: &Purpose, claims: &Claims) -> Result<String, Error> {
+        let claims = Claims { iss: self.issuer.clone(), aud: purpose.audience.to_owned(), ..claims.clone() };
+        let header = Header { typ: Some(purpose.kind.to_owned()), kid: Some(self.signing.id.clone()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, &claims, &self.signing.signing)
     }
 
@@ -130,17 +156,17 @@ impl Tokens {
     /// # Errors
     /// [`BadToken`].
     pub fn check(&self, token: &str) -> Result<Claims, BadToken> {
+        self.open(&ACCESS, token)
+    }
+
+    pub(super) fn open(&self, purpose: &Purpose, token: &str) -> Result<Claims, BadToken> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| BadToken)?;
-        if header.typ.as_deref() != Some(TYPE) || header.alg != Algorithm::EdDSA {
+        if header.typ.as_deref() != Some(purpose.kind) || header.alg != Algorithm::EdDSA {
             return Err(BadToken);
         }
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.validate_exp = false;
-        jsonwebtoken::decode::<Claims>(token, &key.checking, &validation).map(|t| t.claims).map_err(|_| BadToken)
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.checking, &self.validation).map_err(|_| BadToken)?.claims;
+        if claims.aud == purpose.audience { Ok(claims) } else { Err(BadToken) }
     }
 
     /// The public keys, for whoever checks our tokens.

@@ -6,6 +6,7 @@ mod passwords;
 mod refresh;
 mod scope;
 mod standing;
+mod ticket;
 
 pub use caller::{Admin, Caller};
 pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
@@ -14,3 +15,4 @@ pub use refresh::{RefreshToken, hash_of};
 pub(crate) use scope::is_session_name;
 pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, chat_filter, named_chat, named_session, session_filter};
 pub use standing::Standings;
+pub use ticket::{TICKET_LIFETIME, TicketCaller};

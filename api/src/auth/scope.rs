@@ -143,9 +143,7 @@ impl WritableChat {
                 let to = chat.wa_id.parse().map_err(|_| Problem::new(Code::Unsupported, "this kind of chat cannot be written to"))?;
                 (chat.id, to)
             }
-            (None, chats::Named::Address(to), Rol::Admin) => {
-                (aliases::named(&app.pool, caller.tenant, session.id, session.account(), &to).await?, to)
-            }
+            (None, chats::Named::Address(to), Rol::Admin) => (aliases::named(&app.pool, caller.tenant, session.id, &to).await?, to),
             (None, chats::Named::Address(_), Rol::Empleado) | (None, chats::Named::Id(_), Rol::Admin | Rol::Empleado) => {
                 return Err(Problem::not_found());
             }

@@ -1,29 +1,39 @@
 //! The event log: what happened, in order, from any cursor.
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    extract::State,
+    extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
 };
-use contract::{Event, EventType};
-use http::HeaderValue;
+use contract::{ChatId, Event, EventType, SessionId, fault_point};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::events::{self, Query, Read};
+use store::{
+    chats::{self, Named},
+    events::{self, Filter, Query, Read},
+};
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::SEQ;
 use crate::{
-    auth::{Caller, session_filter},
+    auth::{Caller, TICKET_LIFETIME, TicketCaller, named_chat, named_session},
     extract::{Limit, Params, Wait},
+    limits,
     problem::{Code, Problem},
+    realtime::{self, Feed},
     state::AppState,
 };
 
+/// How long a stream may last where nothing outlives a response: it comes again with its cursor.
+const STREAM_ON_LAMBDA: Duration = Duration::from_secs(25);
+
 /// Under `/api`.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(stream)).routes(routes!(ticket))
 }
 
 /// Events, and where to go on.
@@ -49,26 +59,27 @@ struct List {
     types: Option<String>,
     /// Events of this session (id or name) only.
     session: Option<String>,
+    /// Events of this chat (id or any address) only.
+    chat: Option<String>,
     /// Seconds (0 to 25) to wait where there is nothing yet.
     #[serde(default)]
     #[param(value_type = Option<u32>)]
     wait: Wait,
 }
 
-/// Events after a cursor, in order. An EMPLEADO sees those of its chats, and how sessions are.
+/// Events after a cursor, in order. An EMPLEADO sees those of its chats, how sessions are, and its own grants.
 #[utoipa::path(get, path = "/events", operation_id = "listEvents", tag = "events", params(List), responses((status = 200, body = Events)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("events:read")), ("x-chat" = json!("read"))))]
 async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>) -> Result<Response, Problem> {
-    let List { after, limit, types, session, wait } = params.0;
-    if after.is_some_and(|seq| seq < 0) {
-        return Err(Problem::new(Code::InvalidParameter, "expected a seq, or 0 for all").field("after"));
-    }
-    let session = session_filter(&app, &caller, session.as_deref()).await?;
-    let mut query = Query { after, types: parse_types(types.as_deref())?, session, limit: limit.get() };
+    let List { after, limit, types, session, chat, wait } = params.0;
+    let filter = filter(&app, &caller, types.as_deref(), session.as_deref(), chat.as_deref()).await?;
+    let mut query = Query { after: cursor(after)?, filter, limit: limit.get() };
     let Some(wait) = wait.get() else { return answer(read(&app, &caller, &query).await?) };
+    let _place = limits::wait(&app, &caller, Some(wait)).await?;
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what is written in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
+    let mut caller = caller;
     loop {
         let page = read(&app, &caller, &query).await?;
         if !page.0.items.is_empty() {
@@ -85,7 +96,113 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
             () = tokio::time::sleep_until(deadline) => return answer(page),
             () = app.stopping.cancelled() => return answer(page),
         }
+        let _ = fault_point!("rights.revoke_mid_stream", "after" => page.0.next);
+        let _ = fault_point!("token.expires_mid_stream", "after" => page.0.next);
+        caller = caller.recheck(&app).await?;
     }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Stream {
+    /// Events above this `seq`; those that are still to come where nothing is said. `Last-Event-ID` wins.
+    after: Option<i64>,
+    /// Types, comma-separated; all where nothing is said.
+    types: Option<String>,
+    /// Events of this session (id or name) only.
+    session: Option<String>,
+    /// Events of this chat (id or any address) only.
+    chat: Option<String>,
+    /// From `POST /events/ticket`, where no header can be sent.
+    #[expect(dead_code, reason = "for the document: `TicketCaller` reads it")]
+    ticket: Option<String>,
+}
+
+/// What `EventSource` sends when it comes again: the last `id` it heard.
+struct LastEventId(Option<i64>);
+
+impl FromRequestParts<AppState> for LastEventId {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _app: &AppState) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get("last-event-id").filter(|v| !v.is_empty()) else { return Ok(Self(None)) };
+        let seq = value.to_str().ok().and_then(|text| text.parse().ok());
+        seq.map(|seq| Self(Some(seq)))
+            .ok_or_else(|| Problem::new(Code::InvalidParameter, "expected a seq, as ids of the stream are").field("Last-Event-ID"))
+    }
+}
+
+/// Events as they happen, as server-sent events: `id` is the `seq`, `data` the envelope. An `id` without data says how far all has been
+/// judged. Where events after the cursor have been dropped, a `stream.gap` comes first. The stream ends with the token: the client comes
+/// again with its cursor.
+#[utoipa::path(get, path = "/events/stream", operation_id = "streamEvents", tag = "events",
+    params(Stream, ("Last-Event-ID" = Option<i64>, Header, description = "The last `id` that was heard.")),
+    responses((status = 200, body = String, content_type = "text/event-stream")),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("events:read")), ("x-chat" = json!("read"))))]
+async fn stream(State(app): State<AppState>, caller: TicketCaller, last: LastEventId, params: Params<Stream>) -> Result<Response, Problem> {
+    let Stream { after, types, session, chat, .. } = params.0;
+    let caller = caller.0;
+    let filter = filter(&app, &caller, types.as_deref(), session.as_deref(), chat.as_deref()).await?;
+    let place = limits::stream(&app, &caller).await?;
+    let feed = Feed::open(&app, caller, filter, cursor(last.0.or(after))?).await?;
+    Ok(realtime::respond(&app, feed, place, app.on_lambda.then_some(STREAM_ON_LAMBDA)))
+}
+
+/// A ticket for one stream.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Ticket {
+    /// Goes into `/api/events/stream?ticket=`, once.
+    ticket: String,
+    /// Seconds within which it must be used.
+    expires_in: i64,
+}
+
+/// Buys a ticket for one stream, for clients that cannot send headers (a browser's `EventSource`). Used once, within 30 s; the stream ends
+/// with the access token that bought it.
+#[utoipa::path(post, path = "/events/ticket", operation_id = "createStreamTicket", tag = "events", responses((status = 201, body = Ticket)),
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("events:read")), ("x-chat" = json!("none"))))]
+async fn ticket(State(app): State<AppState>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    let ticket = caller.ticket(&app).await?;
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(Ticket { ticket, expires_in: TICKET_LIFETIME })))
+}
+
+fn cursor(after: Option<i64>) -> Result<Option<i64>, Problem> {
+    match after {
+        Some(..0) => Err(Problem::new(Code::InvalidParameter, "expected a seq, or 0 for all").field("after")),
+        after => Ok(after),
+    }
+}
+
+/// What a reader asked for. A session or chat that it does not see answers 404.
+async fn filter(
+    app: &AppState,
+    caller: &Caller,
+    types: Option<&str>,
+    session: Option<&str>,
+    chat: Option<&str>,
+) -> Result<Filter, Problem> {
+    let types = parse_types(types)?;
+    let session = match session {
+        Some(text) => Some(named_session(app, caller, Some(text)).await?),
+        None => None,
+    };
+    let filter = Filter { types, session: session.as_ref().map(|s| s.id), chat: None };
+    let Some(text) = chat else { return Ok(filter) };
+    let named = named_chat(text, "chat")?;
+    let session = match (session, &named) {
+        (Some(session), _) => session,
+        (None, Named::Address(_)) => named_session(app, caller, None).await?,
+        (None, Named::Id(id)) => session_of(app, caller, *id).await?,
+    };
+    let (chat, _) = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.ok_or_else(Problem::not_found)?;
+    Ok(Filter { chat: Some(chat.id), ..filter })
+}
+
+async fn session_of(app: &AppState, caller: &Caller, chat: ChatId) -> Result<store::sessions::Session, Problem> {
+    let session: Option<SessionId> = events::session_of(&app.pool, caller.viewer(), chat).await?;
+    let session = session.ok_or_else(Problem::not_found)?;
+    named_session(app, caller, Some(&session.to_string())).await
 }
 
 fn parse_types(text: Option<&str>) -> Result<Vec<EventType>, Problem> {

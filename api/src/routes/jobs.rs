@@ -25,6 +25,7 @@ use super::Page;
 use crate::{
     auth::{Caller, chat_filter, session_filter},
     extract::{Limit, Params, PathId, Prefer},
+    limits,
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -172,6 +173,7 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     responses((status = 200, body = JobView)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
 async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Json<JobView>, Problem> {
+    let _place = limits::wait(&app, &caller, prefer.0.get()).await?;
     let job = finished(&app, &caller, id.0, prefer.0.get()).await?;
     job.map(|j| Json(j.into())).ok_or_else(Problem::not_found)
 }
@@ -201,6 +203,7 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
     let deadline = Instant::now() + wait;
     // Subscribe first, then read: what ends in between is in the stream.
     let mut log = app.readers.follow(caller.tenant).await?;
+    let mut caller = *caller;
     loop {
         let job = jobs::fetch(&app.pool, caller.viewer(), id).await?;
         if job.as_ref().is_none_or(|j| j.state.is_final()) {
@@ -219,6 +222,7 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
             () = tokio::time::sleep_until(deadline) => return Ok(job),
             () = app.stopping.cancelled() => return Ok(job),
         }
+        caller = caller.recheck(app).await?;
     }
 }
 

@@ -11,8 +11,10 @@ use crate::state::AppState;
 mod auth;
 mod chats;
 mod contacts;
+pub mod docs;
 mod events;
 mod jobs;
+mod limits;
 mod messages;
 mod ops;
 mod qr;
@@ -39,7 +41,13 @@ pub fn all() -> OpenApiRouter<AppState> {
         .merge(ops::router())
         .nest(
             "/api",
-            auth::router().merge(sessions::router()).merge(jobs::router()).merge(resend::router()).merge(events::router()).merge(content()),
+            auth::router()
+                .merge(sessions::router())
+                .merge(jobs::router())
+                .merge(resend::router())
+                .merge(events::router())
+                .merge(limits::router())
+                .merge(content()),
         )
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))

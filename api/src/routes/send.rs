@@ -15,13 +15,13 @@ use store::{
     jobs,
     sessions::Session,
 };
-use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::jobs::{JobView, accepted, finished};
 use crate::{
     auth::{OwnedSession, WritableChat},
     extract::{Body, IdempotencyKey, OptionalBody, Prefer},
+    limits::{self, Quota},
     problem::{Code, Problem},
     state::AppState,
 };
@@ -29,8 +29,6 @@ use crate::{
 /// The longest text WhatsApp takes, in characters.
 const LONGEST_TEXT: usize = 65_536;
 const LONGEST_REFERENCE: usize = 128;
-/// How far the position of a session's next job may be ahead of its first unfinished one.
-const FULL_LANE: i64 = 10_000;
 /// After an unclear COMMIT: how long the job is looked for, and how often.
 const UNCLEAR_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -231,13 +229,17 @@ pub(super) async fn accept(
     message: Message,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    if let Err(refusal) = may_accept(app, chat, &asked).await {
+    let _place = limits::wait(app, &chat.caller, asked.wait).await?;
+    let quota = match may_accept(app, chat, !matches!(message, Message::None), &asked).await {
+        Ok(quota) => quota,
         // A repeated request gets its job whatever has become of the session since.
-        return match replayed(app, chat, asked.key.as_ref()).await? {
-            Some(job) => answer(app, chat, job, asked.wait, true).await,
-            None => Err(refusal),
-        };
-    }
+        Err(refusal) => {
+            return match replayed(app, chat, asked.key.as_ref()).await? {
+                Some(job) => answer(app, chat, job, asked.wait, true).await,
+                None => Err(refusal),
+            };
+        }
+    };
     let (message, resend_of) = match message {
         Message::None => (None, None),
         Message::New(message) => (Some(message), None),
@@ -258,9 +260,13 @@ pub(super) async fn accept(
     };
     let id = job.id;
     match commit(app, job, asked.key).await? {
-        Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await,
+        Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await.map(|answer| quota.on(answer)),
         Accepted::Replayed { job } => answer(app, chat, job, asked.wait, true).await,
         Accepted::KeyReused => Err(key_reused()),
+        Accepted::NewChatCap { again_in } => {
+            let detail = "the session has written to as many new chats today as it may; chats that have written to it are not counted";
+            Err(Problem::new(Code::NewChatCap, detail).retry_after(again_in.as_secs().max(1)))
+        }
     }
 }
 
@@ -268,7 +274,7 @@ fn key_reused() -> Problem {
     Problem::new(Code::IdempotencyKeyReused, "this key came with another body before").field("Idempotency-Key")
 }
 
-async fn may_accept(app: &AppState, chat: &WritableChat, asked: &Asked) -> Result<(), Problem> {
+async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &Asked) -> Result<Quota, Problem> {
     let Session { id, state, reason, .. } = chat.session;
     if state.needs_person(chat.session.account.is_some()) && !asked.queue_when_down {
         return Err(Problem::new(Code::SessionNotWorking, "the session needs a person; send whenUnavailable: queue to wait for one")
@@ -277,10 +283,10 @@ async fn may_accept(app: &AppState, chat: &WritableChat, asked: &Asked) -> Resul
             .with("reason", json!(reason))
             .with("userAction", json!(state.user_action(reason))));
     }
-    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= FULL_LANE {
+    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= limits::of(app, chat.caller.tenant).await?.queued_jobs_per_session {
         return Err(Problem::new(Code::LaneFull, "too many jobs of this session are unfinished").retry_after(30));
     }
-    Ok(())
+    if sends { limits::send(app, &chat.caller).await } else { Ok(Quota::default()) }
 }
 
 pub(super) async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
@@ -288,7 +294,7 @@ pub(super) async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&S
     match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
         Some(Accepted::Replayed { job }) => Ok(Some(job)),
         Some(Accepted::KeyReused) => Err(key_reused()),
-        Some(Accepted::New { .. }) | None => Ok(None),
+        Some(Accepted::New { .. } | Accepted::NewChatCap { .. }) | None => Ok(None),
     }
 }
 
@@ -305,7 +311,7 @@ pub(super) async fn answer(
 
 /// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it.
 async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
-    let (tenant, id) = (job.tenant, job.id);
+    let id = job.id;
     let task = app.clone();
     let work = app.tasks.spawn(async move {
         let why = match queue::accept_and_push(&task.pool, &task.redis, &job, key.as_ref()).await {
@@ -315,13 +321,17 @@ async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<A
         if !why.outcome_unclear() {
             return Err(Problem::from(why));
         }
-        let until = Instant::now() + UNCLEAR_FOR;
-        while Instant::now() < until {
-            // A failed look says nothing either.
-            if matches!(store::accept::exists(&task.pool, tenant, id).await, Ok(true)) {
-                return Ok(Accepted::New { position: 0 });
+        let looked = async {
+            loop {
+                // A failed look says nothing either.
+                if let Ok(Some(accepted)) = queue::accepted_after_all(&task.pool, &task.redis, &job, key.as_ref()).await {
+                    return accepted;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        if let Ok(accepted) = tokio::time::timeout(UNCLEAR_FOR, looked).await {
+            return Ok(accepted);
         }
         let detail = "ask for the job, or repeat the request with the same Idempotency-Key";
         Err(Problem::new(Code::AcceptanceUnknown, detail).with("jobId", json!(id)).retry_after(5).because(why))

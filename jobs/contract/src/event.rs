@@ -25,6 +25,10 @@ open_names! {
         ChatIdentityChanged = "chat.identity_changed",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
+        /// A code to scan. Not in the log; for ADMINs only.
+        SessionQr = "session.qr",
+        /// A stream starts later than asked: what is between has been dropped. Not in the log.
+        StreamGap = "stream.gap",
     }
 }
 
@@ -40,6 +44,30 @@ pub struct Event {
     #[serde(rename = "type")]
     pub kind: EventType,
     /// When it was recorded, UTC, milliseconds.
+    #[serde(serialize_with = "millis")]
+    pub timestamp: DateTime<Utc>,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The session, where it concerns one.
+    pub session: Option<SessionId>,
+    /// The chat, where it concerns one.
+    pub chat: Option<ChatId>,
+    /// The body, by type.
+    pub data: Value,
+}
+
+/// What is told to whoever listens now, and is not in the log: it has no `seq` and cannot be asked for again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ephemeral {
+    /// Its own id.
+    pub id: EventId,
+    /// Always null.
+    pub seq: (),
+    /// What it says.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// When, UTC, milliseconds.
     #[serde(serialize_with = "millis")]
     pub timestamp: DateTime<Utc>,
     /// Whose.

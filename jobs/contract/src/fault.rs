@@ -30,7 +30,7 @@ macro_rules! fault_point {
 }
 
 #[cfg(feature = "fault-points")]
-pub use real::point;
+pub use real::{ask_at, point};
 
 #[cfg(feature = "fault-points")]
 mod real {
@@ -48,6 +48,12 @@ mod real {
     fn socket() -> Option<&'static str> {
         #[expect(clippy::disallowed_methods, reason = "not configuration: exists only in test builds")]
         SOCKET.get_or_init(|| std::env::var("ZAGUAN_FAULTS").ok()).as_deref()
+    }
+
+    /// Where the points of this process ask, whatever its environment says: for tests that call the code instead of starting it. `false`: one
+    /// has asked already.
+    pub fn ask_at(path: &std::path::Path) -> bool {
+        SOCKET.set(path.to_str().map(str::to_owned)).is_ok()
     }
 
     /// What `fault_point!` calls.

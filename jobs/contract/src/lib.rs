@@ -14,7 +14,7 @@ mod timings;
 mod wa_key;
 
 pub use command::{Command, CommandError, Lane, MarkRead, RetryClass, SendText};
-pub use event::{Event, EventType};
+pub use event::{Ephemeral, Event, EventType};
 pub use id::{
     BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
 };

@@ -29,6 +29,8 @@ pub struct Timings {
     pub ack_within_total_ms: u64,
     /// How long, while working, a job started elsewhere waits for a receipt before it ends `unknown`.
     pub evidence_within_ms: u64,
+    /// After how long an attempt at a job is dropped: far above what its own deadlines add up to, so that only one that hangs meets it.
+    pub attempt_within_ms: u64,
     /// How often the page says that it lives.
     pub page_beat_ms: u64,
     /// How long a page may take to become ready.
@@ -41,6 +43,8 @@ pub struct Timings {
     pub restart_after_ms: u64,
     /// How long a job may wait for its start unless the caller says otherwise.
     pub job_expires_in_ms: u64,
+    /// How often a stream says how far it has judged.
+    pub stream_keep_alive_ms: u64,
 }
 
 impl Default for Timings {
@@ -56,12 +60,14 @@ impl Default for Timings {
             ack_within_ms: 30_000,
             ack_within_total_ms: 120_000,
             evidence_within_ms: 30_000,
+            attempt_within_ms: 900_000,
             page_beat_ms: 30_000,
             page_ready_within_ms: 60_000,
             drain_within_ms: 120_000,
             drain_jobs_within_ms: 30_000,
             restart_after_ms: 1_000,
             job_expires_in_ms: 24 * 3_600_000,
+            stream_keep_alive_ms: 15_000,
         }
     }
 }
@@ -105,6 +111,11 @@ impl Timings {
             (timings.kill_margin_ms > 0, "killMarginMs must be positive"),
             (timings.heartbeat_every_ms * 2 < timings.host_stale_ms, "hostStaleMs must be more than twice heartbeatEveryMs"),
             (timings.ack_within_ms <= timings.ack_within_total_ms, "ackWithinMs must be at most ackWithinTotalMs"),
+            (
+                // Before, during and after the call, and a new document.
+                timings.ack_within_total_ms * 4 + timings.page_ready_within_ms <= timings.attempt_within_ms,
+                "attemptWithinMs must be at least four times ackWithinTotalMs and pageReadyWithinMs together",
+            ),
             (timings.drain_jobs_within_ms <= timings.drain_within_ms, "drainJobsWithinMs must be at most drainWithinMs"),
         ];
         rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err(BadTimings::Ratio(why)))?;
@@ -122,12 +133,14 @@ impl Timings {
         ack_within = ack_within_ms;
         ack_within_total = ack_within_total_ms;
         evidence_within = evidence_within_ms;
+        attempt_within = attempt_within_ms;
         page_beat = page_beat_ms;
         page_ready_within = page_ready_within_ms;
         drain_within = drain_within_ms;
         drain_jobs_within = drain_jobs_within_ms;
         restart_after = restart_after_ms;
         job_expires_in = job_expires_in_ms;
+        stream_keep_alive = stream_keep_alive_ms;
     }
 }
 

@@ -16,19 +16,45 @@ use crate::{lanes, redis::Redis};
 pub async fn accept_and_push(pool: &PgPool, redis: &Redis, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted, StoreError> {
     let accepted = store::accept::accept(pool, job, key).await?;
     let _ = fault_point!("api.accept.committed", "session" => job.session, "job" => job.id);
+    push(pool, redis, job, accepted).await;
+    Ok(accepted)
+}
+
+/// After an acceptance whose answer was lost: what was committed, ours or the first under this key, is pushed. `None`: nothing is there (yet).
+///
+/// # Errors
+/// [`StoreError`]: this says nothing either.
+pub async fn accepted_after_all(
+    pool: &PgPool,
+    redis: &Redis,
+    job: &NewJob,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Accepted>, StoreError> {
+    let found = match store::accept::committed(pool, job.tenant, job.id).await? {
+        Some(position) => Some(Accepted::New { position }),
+        None => match key {
+            Some(key) => store::accept::replayed(pool, job.tenant, key).await?,
+            None => None,
+        },
+    };
+    if let Some(accepted) = found {
+        push(pool, redis, job, accepted).await;
+    }
+    Ok(found)
+}
+
+async fn push(pool: &PgPool, redis: &Redis, job: &NewJob, accepted: Accepted) {
     let waiting = match accepted {
         Accepted::New { position } => Some(Waiting { job: job.id, session: job.session, lane: job.command.lane(), position }),
         // The first answer stands, whatever becomes of this look.
         Accepted::Replayed { job: first } => store::accept::waiting(pool, job.tenant, first).await.unwrap_or_default(),
-        Accepted::KeyReused => None,
+        Accepted::KeyReused | Accepted::NewChatCap { .. } => None,
     };
-    if let Some(waiting) = waiting {
-        let down = fault_point!("api.push.redis_down", "session" => job.session, "job" => waiting.job) == Verdict::Fail;
-        let pushed = if down { Err(crate::QueueError::TimedOut) } else { lanes::push(redis, job.tenant, &[waiting]).await };
-        if let Err(error) = pushed {
-            metrics::counter!("zaguan_pushes_failed").increment(1);
-            tracing::warn!(%error, session = %job.session, job = %waiting.job, "accepted and not pushed: the reconciler will");
-        }
+    let Some(waiting) = waiting else { return };
+    let down = fault_point!("api.push.redis_down", "session" => job.session, "job" => waiting.job) == Verdict::Fail;
+    let pushed = if down { Err(crate::QueueError::TimedOut) } else { lanes::push(redis, job.tenant, &[waiting]).await };
+    if let Err(error) = pushed {
+        metrics::counter!("zaguan_pushes_failed").increment(1);
+        tracing::warn!(%error, session = %job.session, job = %waiting.job, "accepted and not pushed: the reconciler will");
     }
-    Ok(accepted)
 }

@@ -5,6 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use apalis::prelude::{WorkerBuilder, WorkerContext};
@@ -141,8 +142,11 @@ where
     }
 }
 
-/// The handler as a service that outlives its panics: the worker and the other sessions must.
-struct Handler<F>(Arc<F>);
+/// The handler as a service that outlives its panics and its hanging: the worker and the other sessions must.
+struct Handler<F> {
+    handler: Arc<F>,
+    within: Duration,
+}
 
 impl<F, R> tower::Service<Task<Entry>> for Handler<F>
 where
@@ -157,29 +161,33 @@ where
         Poll::Ready(Ok(()))
     }
     fn call(&mut self, task: Task<Entry>) -> Self::Future {
-        let (handler, (entry, _)) = (self.0.clone(), task.take());
+        let (handler, within, (entry, _)) = (self.handler.clone(), self.within, task.take());
         let (session, job) = (entry.session, entry.job.id);
         let attempt = AssertUnwindSafe(async move { handler(entry.session, entry.job).await }).catch_unwind();
         async move {
-            Ok(attempt.await.unwrap_or_else(|_| {
-                metrics::counter!("zaguan_handler_panics").increment(1);
-                tracing::error!(%session, %job, "the handler panicked");
-                Done::Again
-            }))
+            let (counter, message) = match tokio::time::timeout(within, attempt).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(_)) => ("zaguan_handler_panics", "the handler panicked"),
+                Err(_) => ("zaguan_handler_timeouts", "the handler did not come to an end"),
+            };
+            metrics::counter!(counter).increment(1);
+            tracing::error!(%session, %job, message);
+            Ok(Done::Again)
         }
         .boxed()
     }
 }
 
 impl Hub {
-    /// Runs the worker: calls `handler` for each entry, for all sessions beside one another, in order within a lane. Never ends by itself;
-    /// dropping it puts back what runs.
+    /// Runs the worker: calls `handler` for each entry, for all sessions beside one another, in order within a lane. A call that panics, or
+    /// lasts longer than [`contract::Timings::attempt_within`], is dropped and made again. Never ends by itself; dropping it puts back what runs.
     pub async fn worker<F, R>(&self, backend: LaneBackend, name: String, handler: F)
     where
         F: Fn(SessionId, Arc<LaneJob>) -> R + Send + Sync + 'static,
         R: Future<Output = Done> + Send + 'static,
     {
-        let worker = WorkerBuilder::new(name).backend(backend).build(Handler(Arc::new(handler)));
+        let worker =
+            WorkerBuilder::new(name).backend(backend).build(Handler { handler: Arc::new(handler), within: self.timings.attempt_within() });
         if let Err(error) = worker.run().await {
             tracing::error!(%error, "the worker ended");
         }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{Event, TenantId};
+use contract::{Ephemeral, Event, TenantId};
 use redis::streams::StreamRangeReply;
 use store::{PgPool, StoreError};
 use tokio::sync::{Notify, broadcast};
@@ -21,10 +21,10 @@ use tokio_util::task::TaskTracker;
 use crate::{
     channels::{Channels, Ears, Heard},
     keys,
-    redis::Redis,
+    redis::{QueueError, Redis},
 };
 
-pub use crate::publish::publish;
+pub use crate::publish::{catch_up, publish};
 
 /// How often a reader that hears the channel compares with the counter all the same.
 const COMPARE_EVERY: Duration = Duration::from_secs(15);
@@ -34,6 +34,18 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 const PAGE: i64 = 500;
 /// Events that a slow follower may leave waiting in memory; what it misses beyond that it reads from Postgres.
 const WAITING: usize = 256;
+
+/// The same for what is in no log.
+const TOLD: usize = 32;
+
+/// Tells whoever listens now. What is told is in no log.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn tell(redis: &Redis, told: &Ephemeral) -> Result<(), QueueError> {
+    let text = serde_json::to_string(told).unwrap_or_default();
+    Ok(redis::cmd("PUBLISH").arg(keys::new_events(told.tenant)).arg(text).query_async(&mut redis.shared()).await?)
+}
 
 /// The readers of a process. Clones share them. A reader ends with its last follower, and the connection with the last reader.
 #[derive(Clone)]
@@ -55,6 +67,8 @@ struct Rooms {
 /// What a reader and its followers share.
 struct Room {
     events: broadcast::Sender<Arc<Event>>,
+    /// What is in no log: lost for whoever does not listen, or not fast enough.
+    told: broadcast::Sender<Arc<Ephemeral>>,
     /// All up to here has been sent; raised before the event is.
     last: AtomicI64,
     /// The stream's tail, as last heard.
@@ -146,6 +160,11 @@ async fn hear(inner: Arc<Inner>, mut ears: Ears) {
         let rooms = inner.rooms();
         let room = |channel: &str| keys::last_part(channel).and_then(|tenant: TenantId| rooms.by_tenant.get(&tenant));
         match heard {
+            Heard::Message { channel, text } if text.starts_with('{') => {
+                if let (Some(room), Ok(told)) = (room(&channel), serde_json::from_str(&text)) {
+                    let _ = room.told.send(Arc::new(told));
+                }
+            }
             Heard::Message { channel, text } => {
                 if let Some(room) = room(&channel) {
                     room.tail.fetch_max(text.parse().unwrap_or(0), Ordering::AcqRel);
@@ -166,6 +185,7 @@ impl Room {
     fn new(events: broadcast::Sender<Arc<Event>>, last: i64) -> Self {
         Self {
             events,
+            told: broadcast::Sender::new(TOLD),
             last: AtomicI64::new(last),
             tail: AtomicI64::new(0),
             listening: AtomicBool::new(false),
@@ -300,14 +320,45 @@ impl Follow {
         }
     }
 
+    /// The next event and those that are there behind it, at most `most`. May be dropped and called again: nothing is lost.
+    pub async fn batch(&mut self, most: usize) -> Vec<Arc<Event>> {
+        let mut events = vec![self.next().await];
+        while events.len() < most {
+            if let Some(event) = self.ready.pop_front() {
+                self.last = event.seq;
+                events.push(event);
+                continue;
+            }
+            match self.events.try_recv() {
+                Ok(event) if event.seq == self.last + 1 && self.known <= self.last => {
+                    self.last = event.seq;
+                    self.known = event.seq;
+                    events.push(event);
+                }
+                // `next` says what to make of it.
+                Ok(event) => {
+                    self.known = self.known.max(event.seq);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        events
+    }
+
+    /// What is told from now on and is in no log.
+    pub fn told(&self) -> broadcast::Receiver<Arc<Ephemeral>> {
+        self.room.told.subscribe()
+    }
+
     /// Up to where the follower has judged: the last event given out.
     pub const fn last(&self) -> i64 {
         self.last
     }
 
-    /// How many events are known that have not been given out.
-    pub fn behind(&self) -> i64 {
-        self.known.max(self.room.last.load(Ordering::Acquire)) - self.last
+    /// The last event that is known to exist.
+    pub fn head(&self) -> i64 {
+        self.known.max(self.room.last.load(Ordering::Acquire))
     }
 
     async fn fetch(&mut self) {

@@ -4,6 +4,7 @@
 
 use contract::{HostId, Lane, SessionId, TenantId};
 use crc::{CRC_16_XMODEM, Crc};
+use uuid::Uuid;
 
 /// How many shard tags there are. Changing it renames every key.
 pub const SHARDS: u16 = 512;
@@ -15,9 +16,11 @@ pub const BIRTH: &str = "zg:birth";
 /// Channel: sessions that some host should look at.
 pub const WANTED: &str = "zg:wanted";
 
+/// A table that is made once.
+static CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+
 fn tag(tenant: TenantId) -> String {
-    let crc = Crc::<u16>::new(&CRC_16_XMODEM).checksum(tenant.to_string().as_bytes());
-    format!("zg:{{{}}}", crc % SHARDS)
+    format!("zg:{{{}}}", CRC.checksum(tenant.to_string().as_bytes()) % SHARDS)
 }
 
 /// Who owns a session, while it lives.
@@ -50,9 +53,20 @@ pub fn wake(tenant: TenantId, session: SessionId) -> String {
     format!("{}:wake:{session}", tag(tenant))
 }
 
-/// Channel: the tenant's stream has grown; the message is its tail.
+/// Channel: the tenant's stream has grown; the message is its tail, or the JSON of an event that is in no stream.
 pub fn new_events(tenant: TenantId) -> String {
     format!("{}:new:{tenant}", tag(tenant))
+}
+
+/// How much of a limit is left.
+pub fn limit(tenant: TenantId, name: &str) -> String {
+    format!("{}:limit:{tenant}:{name}", tag(tenant))
+}
+
+/// What a tenant, or one principal of it, holds open.
+pub fn held(tenant: TenantId, what: &str, principal: Option<Uuid>) -> String {
+    let whose = principal.map_or_else(String::new, |id| format!(":{id}"));
+    format!("{}:held:{tenant}:{what}{whose}", tag(tenant))
 }
 
 /// What a host says of itself.

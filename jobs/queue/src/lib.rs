@@ -11,6 +11,7 @@ pub mod hub;
 pub mod keys;
 pub mod lanes;
 pub mod lease;
+pub mod limits;
 pub mod qr;
 pub mod reconcile;
 pub mod redis;
@@ -23,7 +24,7 @@ mod scripts;
 mod slot;
 
 pub use self::redis::{QueueError, Redis};
-pub use accept::accept_and_push;
+pub use accept::{accept_and_push, accepted_after_all};
 pub use backend::{Done, Entry, LaneBackend};
 pub use events::{Follow, Readers};
 pub use hub::Hub;

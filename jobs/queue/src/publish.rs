@@ -76,10 +76,14 @@ async fn fill(pool: &PgPool, redis: &Redis, tenant: TenantId, mut tail: i64, hea
 async fn append(redis: &Redis, tenant: TenantId, links: &[Link], start_over: Option<i64>) -> Result<(bool, i64), QueueError> {
     let mut script = scripts::PUBLISH.key(keys::events(tenant));
     script.key(keys::firehose(tenant)).arg(keys::new_events(tenant)).arg(links.first().map_or(0, |l| l.after));
-    script.arg(start_over.map(|tail| tail.to_string()).unwrap_or_default()).arg(tenant.to_string()).arg(KEPT);
+    script
+        .arg(start_over.map(|tail| tail.to_string()).unwrap_or_default())
+        .arg(tenant.to_string())
+        .arg(KEPT)
+        .arg(i32::from(redis.firehose_bodies));
     for link in links {
         let json = serde_json::to_string(&link.event).unwrap_or_default();
-        script.arg(link.event.seq).arg(link.event.id.to_string()).arg(json);
+        script.arg(link.event.seq).arg(link.event.id.to_string()).arg(link.event.kind.as_str()).arg(json);
     }
     let (whole, tail): (i64, i64) = script.invoke_async(&mut redis.shared()).await?;
     Ok((whole == 1, tail))

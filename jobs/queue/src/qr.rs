@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use contract::{SessionId, TenantId};
+use chrono::{DateTime, SecondsFormat};
+use contract::{Ephemeral, EventId, EventType, SessionId, TenantId};
+use serde_json::json;
 
 use crate::{
-    keys,
+    events, keys,
     lease::{Lease, millis},
     redis::{QueueError, Redis},
     scripts,
@@ -20,12 +22,25 @@ pub struct Qr {
     pub expires_in: Duration,
 }
 
-/// Shows a code for `lasts`. Without effect where the lease is no longer ours.
+/// Shows a code for `lasts`, and tells it to whoever listens. Without effect where the lease is no longer ours.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn write(redis: &Redis, lease: &Lease, code: &str, lasts: Duration) -> Result<(), QueueError> {
-    change(redis, lease, code, millis(lasts).max(1)).await
+    let shown_at = change(redis, lease, code, millis(lasts).max(1)).await?;
+    let (Some(timestamp), held) = (DateTime::from_timestamp_millis(shown_at).filter(|_| shown_at > 0), lease.held()) else { return Ok(()) };
+    let expires_at = (timestamp + lasts).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let told = Ephemeral {
+        id: EventId::new(),
+        seq: (),
+        kind: EventType::SessionQr,
+        timestamp,
+        tenant: held.tenant(),
+        session: Some(held.session()),
+        chat: None,
+        data: json!({"qr": code, "expiresAt": expires_at}),
+    };
+    events::tell(redis, &told).await
 }
 
 /// The code, where there is one.
@@ -46,12 +61,12 @@ pub async fn read(redis: &Redis, tenant: TenantId, session: SessionId) -> Result
 /// # Errors
 /// [`QueueError`].
 pub async fn clear(redis: &Redis, lease: &Lease) -> Result<(), QueueError> {
-    change(redis, lease, "", 1).await
+    change(redis, lease, "", 1).await.map(drop)
 }
 
-async fn change(redis: &Redis, lease: &Lease, code: &str, ms: u64) -> Result<(), QueueError> {
+async fn change(redis: &Redis, lease: &Lease, code: &str, ms: u64) -> Result<i64, QueueError> {
     let held = lease.held();
     let mut call = scripts::QR.key(lease.key());
     call.key(keys::qr(held.tenant(), held.session())).arg(lease.value()).arg(code).arg(ms);
-    Ok(call.invoke_async::<i64>(&mut redis.shared()).await.map(drop)?)
+    Ok(call.invoke_async(&mut redis.shared()).await?)
 }

@@ -40,6 +40,7 @@ pub enum QueueError {
 pub struct Redis {
     client: Client,
     shared: Connection,
+    pub(crate) firehose_bodies: bool,
 }
 
 /// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
@@ -79,7 +80,13 @@ impl Redis {
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
         let client = Client::open(url)?;
         let shared = ConnectionManager::new_lazy_with_config(client.clone(), impatient(ANSWER_WITHIN))?;
-        Ok(Self { client, shared: Connection(shared) })
+        Ok(Self { client, shared: Connection(shared), firehose_bodies: false })
+    }
+
+    /// The same, with or without the bodies of events (what people wrote) in the operator's firehose.
+    #[must_use]
+    pub fn with_firehose_bodies(self, bodies: bool) -> Self {
+        Self { firehose_bodies: bodies, ..self }
     }
 
     /// Whether Redis answers and never evicts.

@@ -33,12 +33,13 @@ for i = 3, #ARGV do redis.call('ZREM', KEYS[2], ARGV[i]) end
 return {1, redis.call('ZRANGE', KEYS[2], 0, ARGV[2])}";
 
     /// Shows a code, or with an empty one takes it away, if the lease is still ours: the code of a next owner is not touched.
-    /// KEYS lease, qr · ARGV our value, code, ms it lasts.
+    /// KEYS lease, qr · ARGV our value, code, ms it lasts. Answers when a code was shown (ms), or 0.
     QR = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then return redis.call('DEL', KEYS[2]) end
+if ARGV[2] == '' then redis.call('DEL', KEYS[2]) return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-return 1";
+local t = redis.call('TIME')
+return t[1] * 1000 + math.floor(t[2] / 1000)";
 
     /// Turns a claim into a lease, if the claim still stands.
     /// KEYS lease · ARGV old value, new value, TTL in ms.
@@ -81,14 +82,61 @@ local born = tonumber(redis.call('GET', KEYS[1]) or '')
 if not born then born = now; redis.call('SET', KEYS[1], now) end
 return now - born";
 
+    /// Takes one from each bucket, or from none. A bucket that is not there is full; one that nobody touches for its whole time is forgotten.
+    /// KEYS buckets · ARGV of each: how much it holds, ms in which it fills.
+    /// Answers {1 = taken, {{left, ms until one more} of each}}.
+    BUCKETS = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local taken, levels = 1, {}
+for i = 1, #KEYS do
+  local holds, fills = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  local was = redis.call('HMGET', KEYS[i], 'n', 't')
+  local level = holds
+  if was[1] and was[2] then level = math.min(holds, tonumber(was[1]) + math.max(0, now - tonumber(was[2])) * holds / fills) end
+  levels[i] = level
+  if level < 1 then taken = 0 end
+end
+local answer = {}
+for i = 1, #KEYS do
+  local holds, fills = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  local level = levels[i] - taken
+  if taken == 1 then
+    redis.call('HSET', KEYS[i], 'n', string.format('%.6f', level), 't', now)
+    redis.call('PEXPIRE', KEYS[i], fills)
+  end
+  local whole = math.floor(level)
+  local next = fills
+  if holds > 0 then next = math.ceil((whole + 1 - level) * fills / holds) end
+  answer[i] = {whole, next}
+end
+return {taken, answer}";
+
+    /// Counts something that is held open, if fewer than so many are; something that is counted already is counted on.
+    /// KEYS of the tenant, of the principal · ARGV id, ms it is counted, most of the tenant, most of the principal.
+    HOLD = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+for i = 1, 2 do
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+  if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[2 + i]) and not redis.call('ZSCORE', KEYS[i], ARGV[1]) then return 0 end
+end
+for i = 1, 2 do
+  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+end
+return 1";
+
     /// Appends events to a tenant's stream and the shard's firehose, in order and without a hole, and wakes the readers.
     ///
     /// The tail is the last id the stream was given, trimmed or deleted entries included; XINFO fails on a missing stream, which counts as 0.
     /// Each event says after which one it comes: the first by ARGV[2], the others by their neighbour. What the stream has is passed over; the
     /// first that does not continue it ends the script. ARGV[3], where not empty, is the tail that the caller saw and wants to start over
     /// from: the stream is deleted only if nobody has appended since.
-    /// The firehose is shared by tenants, so its ids are times that never go back. It is written only with an append: at least once.
-    /// KEYS stream, firehose · ARGV channel, predecessor, seen tail or '', tenant, entries kept, then seq, id, json of each.
+    /// The firehose is shared by tenants, so its ids are times that never go back. It is written only with an append: at least once. Bodies
+    /// hold what people wrote: they are left out unless the operator wants them there.
+    /// KEYS stream, firehose · ARGV channel, predecessor, seen tail or '', tenant, entries kept, '1' = bodies in the firehose, then seq, id,
+    /// type, json of each.
     /// Answers {1 = all are in the stream, tail}.
     PUBLISH = r"
 local function last_id(key)
@@ -110,15 +158,16 @@ end
 local before, appended, whole = tonumber(ARGV[2]), false, 1
 local t = redis.call('TIME')
 local ms, n = last_id(KEYS[2])
-for i = 6, #ARGV, 3 do
+for i = 7, #ARGV, 4 do
   local seq = tonumber(ARGV[i])
   if seq > tail then
     if tail ~= before then whole = 0 break end
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], ARGV[i] .. '-0', 'id', ARGV[i + 1], 'e', ARGV[i + 2])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], ARGV[i] .. '-0', 'id', ARGV[i + 1], 'e', ARGV[i + 3])
     local now = t[1] * 1000 + math.floor(t[2] / 1000)
     if now > ms then ms, n = now, 0 else n = n + 1 end
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f-%.0f', ms, n),
-      'tenant', ARGV[4], 'seq', ARGV[i], 'id', ARGV[i + 1], 'e', ARGV[i + 2])
+    local entry = {'tenant', ARGV[4], 'seq', ARGV[i], 'id', ARGV[i + 1], 'type', ARGV[i + 2]}
+    if ARGV[6] == '1' then entry[9], entry[10] = 'e', ARGV[i + 3] end
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], string.format('%.0f-%.0f', ms, n), unpack(entry))
     tail, appended = seq, true
   end
   before = seq

@@ -1,10 +1,4 @@
-/// What our examples write where a secret belongs.
-const PLACEHOLDER: &str = "change-me";
-
-/// A secret that anybody can read in our examples.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} holds the placeholder of an example: production does not start with it")]
-pub struct Placeholder(&'static str);
+use crate::secrets::{PrintedSecret, check_url};
 
 /// What kind of installation a service is part of (`ZAGUAN_ENV`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,14 +15,14 @@ impl Environment {
         self == Self::Production
     }
 
-    /// Production does not start with the secrets of our examples.
+    /// Production does not start with secrets that our examples print, in these URLs.
     ///
     /// # Errors
-    /// [`Placeholder`] names the variable.
-    pub fn refuse_placeholders(self, secrets: &[(&'static str, &str)]) -> Result<(), Placeholder> {
-        match secrets.iter().find(|(_, secret)| self.is_production() && secret.contains(PLACEHOLDER)) {
-            Some((name, _)) => Err(Placeholder(name)),
-            None => Ok(()),
+    /// [`PrintedSecret`] names the variable.
+    pub fn refuse_printed(self, urls: &[(&'static str, &str)]) -> Result<(), PrintedSecret> {
+        if !self.is_production() {
+            return Ok(());
         }
+        urls.iter().try_for_each(|(name, url)| check_url(name, url))
     }
 }

@@ -2,7 +2,8 @@
 
 mod arguments;
 mod environment;
+pub mod secrets;
 pub mod telemetry;
 
 pub use arguments::with_files;
-pub use environment::{Environment, Placeholder};
+pub use environment::Environment;

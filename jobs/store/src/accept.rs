@@ -78,13 +78,21 @@ pub enum Accepted {
     },
     /// The key was used before with another body.
     KeyReused,
+    /// The session has written to as many new chats today as it may. Nothing was written.
+    NewChatCap {
+        /// When the day is over.
+        again_in: Duration,
+    },
 }
 
-/// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order. The chat's row is locked before,
-/// so that a merge either comes first and is followed, or finds the job and moves it.
+/// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order, and the count of new chats exact:
+/// a private chat in which nothing has been written or sent counts, and where the count goes beyond its cap (rising over the 14 days after
+/// linking) a constraint refuses the whole statement.
+///
+/// The chat's row is locked before, so that a merge either comes first and is followed, or finds the job and moves it.
 ///
 /// # Errors
-/// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`exists`].
+/// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`committed`].
 pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted> {
     let message = job.message.as_ref();
     let position = sqlx::query_scalar!(
@@ -95,8 +103,20 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
            ch as (
                select coalesce(merged_into, id) as id from chat
                 where id = $8 and tenant = $2 and ($17::text is null or exists (select 1 from idem)) for share),
+           today as (select (clock_timestamp() at time zone 'UTC')::date as d),
+           fresh as (
+               select d, limit_of($2, 'newChatsPerDayAtFirst') as low, limit_of($2, 'newChatsPerDay') as high,
+                      least(coalesce(extract(epoch from clock_timestamp() - s.linked_at) / 86400, 0), 14) / 14 as grown
+                 from today, chat c join session s on s.id = c.session
+                where c.id = $8 and $9::uuid is not null and c.kind = 'private' and c.last_message_at is null
+                  and not exists (select 1 from message where chat = c.id)),
            pos as (
-               update lane_position set n = n + 1
+               update lane_position p
+                  set n = n + 1,
+                      new_chats = case when not exists (select 1 from fresh) then p.new_chats
+                                       when p.new_chats_on = (select d from fresh) then p.new_chats + 1 else 1 end,
+                      new_chats_on = coalesce((select d from fresh), p.new_chats_on),
+                      new_chats_cap = coalesce((select floor(least(low, high) + greatest(high - low, 0) * grown)::integer from fresh), p.new_chats_cap)
                 where session = $3 and tenant = $2 and ($17::text is null or exists (select 1 from idem))
                   and ($8::uuid is null or exists (select 1 from ch))
                returning n),
@@ -140,13 +160,26 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
         job.resend_of.map(JobId::uuid),
     )
     .fetch_optional(pool)
-    .await?;
+    .await;
+    let position = match position {
+        Ok(position) => position,
+        Err(sqlx::Error::Database(why)) if why.constraint() == Some("lane_position_new_chat_cap") => {
+            return Ok(Accepted::NewChatCap { again_in: until_midnight(pool).await? });
+        }
+        Err(why) => return Err(why.into()),
+    };
     match (position, key) {
         (Some(position), _) => Ok(Accepted::New { position }),
         (None, Some(key)) => replayed(pool, job.tenant, key).await?.ok_or_else(|| sqlx::Error::RowNotFound.into()),
         // Without a key only a missing counter row leaves nothing to insert.
         (None, None) => Err(sqlx::Error::RowNotFound.into()),
     }
+}
+
+/// Until the day is over in UTC.
+async fn until_midnight(pool: &PgPool) -> Result<Duration> {
+    let now = crate::snapshot::now(pool).await?;
+    Ok(Duration::from_secs(u64::try_from(86_400 - now.timestamp().rem_euclid(86_400)).unwrap_or(0)))
 }
 
 /// What a key was used for before: [`Accepted::Replayed`], [`Accepted::KeyReused`], or `None`.
@@ -186,14 +219,15 @@ pub async fn waiting(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<Opti
     }))
 }
 
-/// Whether the job was committed.
+/// The position under which a job was committed. `None`: there is no such job.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn exists(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<bool> {
-    let found =
-        sqlx::query_scalar!("select 1 from job where tenant = $1 and id = $2", tenant.uuid(), job.uuid()).fetch_optional(pool).await?;
-    Ok(found.is_some())
+pub async fn committed(pool: &PgPool, tenant: TenantId, job: JobId) -> Result<Option<i64>> {
+    let position = sqlx::query_scalar!("select position from job where tenant = $1 and id = $2", tenant.uuid(), job.uuid())
+        .fetch_optional(pool)
+        .await?;
+    Ok(position.map(Option::unwrap_or_default))
 }
 
 /// An unfinished job's place.

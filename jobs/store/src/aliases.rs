@@ -14,20 +14,20 @@ use plan::{Known, Plan};
 
 pub use merge::finish as finish_merges;
 
-/// The chat of one name, made where nobody has met it. `account` is the session's linked account, empty before the first link.
+/// The chat of one name, made where nobody has met it, in the account that the session has when the statement runs: what a request read
+/// before may be old.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn named(pool: &PgPool, tenant: TenantId, session: SessionId, account: &str, name: &Jid) -> Result<ChatId> {
+pub async fn named(pool: &PgPool, tenant: TenantId, session: SessionId, name: &Jid) -> Result<ChatId> {
     let alias = name.to_string();
-    // Two rounds: a name that another process inserted at the same moment makes ours insert nothing, and is found in the second.
-    for _ in 0..2 {
+    // A name that another process inserted at the same moment makes ours insert nothing, and is found in the next round.
+    for _ in 0..3 {
         let known = sqlx::query_scalar!(
-            "select a.chat from chat_alias a join chat c on c.id = a.chat and c.tenant = $1
-              where a.session = $2 and a.account = $3 and a.alias = $4",
+            "select a.chat from chat_alias a join session s on s.id = a.session and s.tenant = $1 and a.account = coalesce(s.account, '')
+              where a.session = $2 and a.alias = $3",
             tenant.uuid(),
             session.uuid(),
-            account,
             alias
         )
         .fetch_optional(pool)
@@ -38,13 +38,12 @@ pub async fn named(pool: &PgPool, tenant: TenantId, session: SessionId, account:
         sqlx::query!(
             r#"with a as (
                    insert into chat_alias (session, account, alias, chat)
-                   select s.id, $3, $5, $4 from session s where s.id = $2 and s.tenant = $1
-                   on conflict do nothing returning chat)
+                   select s.id, coalesce(s.account, ''), $4, $3 from session s where s.id = $2 and s.tenant = $1
+                   on conflict do nothing returning account)
                insert into chat (id, tenant, session, account, kind, wa_id, lid, phone)
-               select $4, $1, $2, $3, $6, $5, $7, $8 where exists (select 1 from a)"#,
+               select $3, $1, $2, a.account, $5, $4, $6, $7 from a"#,
             tenant.uuid(),
             session.uuid(),
-            account,
             ChatId::new().uuid(),
             alias,
             name.kind().as_str(),

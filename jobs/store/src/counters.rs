@@ -1,5 +1,6 @@
 //! The log's ends, for publishers and readers.
 
+use chrono::{DateTime, Utc};
 use contract::{Event, TenantId};
 use sqlx::PgPool;
 
@@ -12,6 +13,28 @@ use crate::{Result, log};
 pub async fn head(pool: &PgPool, tenant: TenantId) -> Result<i64> {
     let seq = sqlx::query_scalar!("select seq from tenant_counter where tenant = $1", tenant.uuid()).fetch_optional(pool).await?;
     Ok(seq.unwrap_or(0))
+}
+
+/// What of a tenant's log is kept, and when that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The last `seq` issued.
+    pub head: i64,
+    /// The smallest `seq` still kept.
+    pub floor: i64,
+    /// By the database's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// Both ends of a tenant's log.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn ends(pool: &PgPool, tenant: TenantId) -> Result<Ends> {
+    let row = sqlx::query!(r#"select seq, floor_seq, clock_timestamp() as "now!" from tenant_counter where tenant = $1"#, tenant.uuid())
+        .fetch_one(pool)
+        .await?;
+    Ok(Ends { head: row.seq, floor: row.floor_seq, now: row.now })
 }
 
 /// Every tenant's last `seq`.

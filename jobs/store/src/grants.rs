@@ -30,6 +30,10 @@ impl Viewer {
     pub const fn tenant(self) -> TenantId {
         self.tenant
     }
+    /// Whether it sees all of its tenant's.
+    pub const fn sees_all(self) -> bool {
+        self.limited_to.is_none()
+    }
     /// The user whose grants are asked, or all.
     pub(crate) fn user(self) -> Option<uuid::Uuid> {
         self.limited_to.map(UserId::uuid)

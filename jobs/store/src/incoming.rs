@@ -64,6 +64,9 @@ impl Incoming {
 /// An event is made where none was made before, the content is there and the message is newer than the link. A message of our own that a job
 /// sent is announced by the job's outcome.
 ///
+/// `messages_of` looks with a snapshot of its own, taken under the session's lock: a repeat whose first try is still on its way (its
+/// connection was lost, it waits for the counter) waits for that, and then sees what it wrote.
+///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Option<i64>) -> Result<Option<Vec<Event>>> {
@@ -91,8 +94,8 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
                            i.announce and (k.id is null or k.announced_seq is null and k.job is null)
                              and i.at >= extract(epoch from date_trunc('second', held.linked_at)) as tell
                       from held, i left join lateral (
-                           select k.id, k.announced_seq, k.job from message k join chat kc on kc.id = k.chat
-                            where k.session = $1 and k.wa_id = i.wa_id and k.from_me = i.from_me
+                           select k.id, k.announced_seq, k.job from messages_of(held.tenant, $1, i.wa_id) k join chat kc on kc.id = k.chat
+                            where k.from_me = i.from_me
                               and (i.from_me or coalesce(kc.merged_into, kc.id) = i.chat and k.sender in (i.sender, i.other_sender))
                             order by k.id limit 1) k on true),
                 told as (select *, row_number() over (order by o) as n from judged where tell),

@@ -3,6 +3,7 @@
 //! Statements that touch `session`, `lane_position` or `tenant_counter` are single and auto-committed, and lock in that order.
 
 pub mod accept;
+pub mod acks;
 pub mod aliases;
 pub mod background;
 pub mod counters;
@@ -24,6 +25,7 @@ pub mod events;
 pub mod grants;
 pub mod history;
 pub mod jobs;
+pub mod limits;
 pub mod messages;
 pub mod schema;
 pub mod sessions;
@@ -31,6 +33,10 @@ pub mod snapshot;
 pub mod tenants;
 pub mod tokens;
 pub mod users;
+
+use std::time::Duration;
+
+use sqlx::Connection;
 
 pub use leases::Held;
 pub use sqlx::PgPool;
@@ -44,9 +50,32 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 pub struct StoreError(#[from] pub sqlx::Error);
 
 impl StoreError {
-    /// Whether the statement may have been committed all the same: the connection was lost before an answer came.
+    /// Whether the tenant has as many of something as it may have: the name of the limit.
+    pub fn quota(&self) -> Option<&str> {
+        match &self.0 {
+            sqlx::Error::Database(why) => why.constraint()?.strip_suffix("_quota"),
+            _ => None,
+        }
+    }
+
+    /// Whether the statement may have been committed all the same: the connection was lost before an answer came, or the server went down
+    /// (which it may while the commit waits for its standby).
     pub fn outcome_unclear(&self) -> bool {
-        matches!(self.0, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed)
+        match &self.0 {
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(why) => matches!(why.code().as_deref(), Some("57P01" | "57P02")),
+            _ => false,
+        }
+    }
+
+    /// Whether the database refuses what the statement carries (SQLSTATE class 22): repeating it changes nothing.
+    pub fn data_refused(&self) -> bool {
+        self.sqlstate().is_some_and(|code| code.starts_with("22"))
+    }
+
+    /// The database's own code, where it answered.
+    pub fn sqlstate(&self) -> Option<String> {
+        self.0.as_database_error()?.code().map(Into::into)
     }
 }
 
@@ -78,8 +107,26 @@ pub async fn connect_owner(url: &str) -> Result<PgPool> {
     Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
 }
 
+/// A connection that was used within this time is not asked whether it lives: that would be a second round trip before every statement.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long one that was idle may take to answer that.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
-    sqlx::postgres::PgPoolOptions::new().max_connections(size).acquire_timeout(std::time::Duration::from_secs(5))
+    sqlx::postgres::PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(5))
+        // In place of the pool's own test, which asks every time and waits for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for < FRESH {
+                    return Ok(true);
+                }
+                let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
 }
 
 fn connect_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions> {

@@ -95,7 +95,7 @@ pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Ve
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
 /// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for: a start that came meanwhile
-/// wins. `None`: no longer ours, or no longer wished for.
+/// wins. No event where the row says so already: a first try has come to its end after all. `None`: no longer ours, or no longer wished for.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -108,19 +108,24 @@ pub async fn set_state(
 ) -> Result<Option<Vec<Event>>> {
     let data = json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me.map(account_json)}});
     let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
-    let rows = sqlx::query_as!(
-        log::Row,
-        r#"with s as (
+    let rows = sqlx::query!(
+        r#"with held as (
+                    select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
+                       for no key update),
+                s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 then 'stopped' else wanted end
-                     where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
-                    returning tenant),
+                      from held where session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
+                    returning held.tenant),
                 c as (
                     update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant
-                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at)
-           insert into event (tenant, seq, day, id, type, at, session, data)
-           select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $7, $8, c.at, $1, $9 from c
-           returning id, seq, type as kind, at, session, chat, data"#,
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at),
+                e as (
+                    insert into event (tenant, seq, day, id, type, at, session, data)
+                    select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $7, $8, c.at, $1, $9 from c
+                    returning id, seq, type, at, session, chat, data)
+           select true as "ours!", e.id as "id?", e.seq as "seq?", e.type as "kind?", e.at as "at?", e.session, e.chat, e.data as "data?"
+             from held left join e on true"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -133,7 +138,15 @@ pub async fn set_state(
     )
     .fetch_all(pool)
     .await?;
-    Ok((!rows.is_empty()).then(|| log::events(rows, held.tenant())))
+    let row = |r: Option<log::Row>| r.and_then(|r| r.event(held.tenant()));
+    Ok((!rows.is_empty()).then(|| {
+        rows.into_iter()
+            .filter_map(|r| {
+                let (session, chat) = (r.session, r.chat);
+                row((|| Some(log::Row { id: r.id?, seq: r.seq?, kind: r.kind?, at: r.at?, session, chat, data: r.data? }))())
+            })
+            .collect()
+    }))
 }
 
 fn account_json(account: &Account) -> Value {
@@ -151,7 +164,8 @@ pub enum Linked {
     Fenced,
 }
 
-/// Binds the session to the account that the page is linked to. Chats made before the first link become the account's.
+/// Binds the session to the account that the page is linked to. Chats made before the first link become the account's. A request that read
+/// the session before an earlier link may have made such a chat after it: where the account has one of the same name, that one goes on.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -165,9 +179,26 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linke
                      where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
                        and (expected_account is null or expected_account = $4)
                     returning id),
-                a as (update chat_alias set account = $4 from s where session = s.id and chat_alias.account = '' returning 1),
-                b as (update chat set account = $4 from s where session = s.id and chat.account = '' returning 1),
-                m as (update message set account = $4 from s where session = s.id and message.account = '' returning 1)
+                twice as (
+                    select old.chat, (array_agg(new.chat order by new.chat))[1] as goes_on
+                      from s join chat_alias old on old.session = s.id and old.account = ''
+                             join chat_alias new on new.session = s.id and new.account = $4 and new.alias = old.alias
+                     where old.chat <> new.chat group by old.chat),
+                known as (
+                    delete from chat_alias using s where session = s.id and chat_alias.account = '' and exists (
+                           select 1 from chat_alias new where new.session = s.id and new.account = $4 and new.alias = chat_alias.alias)),
+                a as (
+                    update chat_alias set account = $4, chat = coalesce((select goes_on from twice where twice.chat = chat_alias.chat), chat)
+                      from s where session = s.id and chat_alias.account = '' and not exists (
+                           select 1 from chat_alias new where new.session = s.id and new.account = $4 and new.alias = chat_alias.alias)),
+                b as (
+                    update chat set account = $4, merged_into = (select goes_on from twice where twice.chat = chat.id)
+                      from s where session = s.id and chat.account = ''),
+                m as (
+                    update message set account = $4, chat = coalesce((select goes_on from twice where twice.chat = message.chat), chat)
+                      from s where session = s.id and message.account = ''),
+                j as (update job set chat = twice.goes_on from twice where job.chat = twice.chat),
+                g as (update access_grant set chat = twice.goes_on from twice where access_grant.chat = twice.chat)
            select true as "linked!" from s"#,
         held.session().uuid(),
         held.epoch(),

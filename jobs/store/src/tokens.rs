@@ -164,3 +164,20 @@ pub async fn revoke(pool: &PgPool, tenant: TenantId, family: Uuid) -> Result<()>
     .await?;
     Ok(())
 }
+
+/// Marks a stream ticket as used; `false` where it has been used before. What can no longer be used is forgotten in passing.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn spend_ticket(pool: &PgPool, tenant: TenantId, ticket: Uuid, usable_until: DateTime<Utc>) -> Result<bool> {
+    let spent = sqlx::query!(
+        "with old as (delete from spent_ticket where expires_at < clock_timestamp())
+         insert into spent_ticket (id, tenant, expires_at) select $1, $2, $3 where $3 > clock_timestamp() on conflict do nothing",
+        ticket,
+        tenant.uuid(),
+        usable_until
+    )
+    .execute(pool)
+    .await?;
+    Ok(spent.rows_affected() == 1)
+}

@@ -45,6 +45,9 @@ pub struct Config {
     /// Intervals that differ from their defaults, as JSON: {"everyMs": {"jobs.expired": 5000}}.
     #[arg(long, env = "SCHEDULE", default_value = "{}", value_parser = Schedule::read)]
     pub schedule: Schedule,
+    /// Whether the operator's firehose in Redis carries the bodies of events: what people wrote.
+    #[arg(long, env = "FIREHOSE_BODIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub firehose_bodies: bool,
     /// What is logged: a level, or target=level, comma-separated.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub rust_log: String,
@@ -62,10 +65,10 @@ impl Config {
     /// What production does not forgive.
     ///
     /// # Errors
-    /// The variable that holds a placeholder.
-    pub fn check(&self) -> Result<(), service::Placeholder> {
+    /// The variable that holds a secret of our examples.
+    pub fn check(&self) -> Result<(), service::secrets::PrintedSecret> {
         self.zaguan_env
-            .refuse_placeholders(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])
+            .refuse_printed(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])
     }
 
     /// For how long things are kept.

@@ -31,7 +31,7 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     let pool =
         store::connect(config.database_url.expose_secret(), config.database_pool).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
     let url = config.redis_url.expose_secret();
-    let redis = ::queue::Redis::connect(url).await.map_err(|why| format!("REDIS_URL: {why}"))?;
+    let redis = ::queue::Redis::connect(url).await.map_err(|why| format!("REDIS_URL: {why}"))?.with_firehose_bodies(config.firehose_bodies);
     let carrier = Carrier::new(url, &config.schedule).map_err(|why| format!("REDIS_URL: {why}"))?;
     let listener = TcpListener::bind(config.metrics_addr).await.map_err(|why| format!("METRICS_ADDR: {}: {why}", config.metrics_addr))?;
 

@@ -1,6 +1,6 @@
 // Calls in. In one document a call is made once per call id: a repeat, after the host's connection was lost, joins the first.
 import { cut, forms } from './messages';
-import { maybe, need, refuse, str, type Wpp } from './page';
+import { maybe, need, plain, refuse, str, type Wpp } from './page';
 import { above, byKey, head, ownKey, type Found } from './rows';
 import { qrText, streamState } from './stream';
 
@@ -123,7 +123,7 @@ export function caller(wpp: Wpp): (name: string, args: unknown, callId: string) 
   return (name, args, callId) => {
     const before = made.get(callId);
     if (before) return before;
-    const answer = make(name, args);
+    const answer = make(name, args).then((made): Answer => JSON.parse(JSON.stringify(made, plain)));
     made.set(callId, answer);
     if (made.size > MAX_MADE) made.delete(made.keys().next().value!);
     return answer;

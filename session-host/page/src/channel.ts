@@ -1,5 +1,6 @@
 // Events out. Numbered from 1 in each document, in order, one report per turn of the event loop, cut at a size.
 // The last ones are kept: the host asks for them again when its connection was lost or its queue was full.
+import { plain } from './page';
 
 const MAX_BATCH = 256 * 1024;
 const MAX_KEPT = 5000;
@@ -49,7 +50,7 @@ export function channel(report: (payload: string) => void, document: string): Ch
   turn.port1.onmessage = flush;
   return {
     emit(name, data) {
-      const text = JSON.stringify({ n: first + kept.length, name, data });
+      const text = JSON.stringify({ n: first + kept.length, name, data }, plain);
       kept.push(text);
       size += text.length;
       forget();

@@ -39,6 +39,10 @@ export const need = (id: string): any => {
 /** Any id of the page as text. Message keys have lost their readable field on newer pages; `toString` is what stays. */
 export const str = (x: unknown): string | null => (x === null || x === undefined ? null : String(x));
 
+/** For `JSON.stringify`: all text that leaves the page can be written as UTF-8 (half a character cannot) and stored (a NUL cannot). */
+export const plain = (_: string, value: unknown): unknown =>
+  typeof value === 'string' ? (value as any).toWellFormed().replaceAll('\0', '\uFFFD') : value;
+
 /** What `read` answers, or null if the page does not know or refuses. */
 export const maybe = <T>(read: () => T): T | null => {
   try { return read() ?? null; } catch { return null; }

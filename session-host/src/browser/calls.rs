@@ -1,6 +1,7 @@
 //! What a page can be asked, as types. The page's side of each is in `page/src/calls.ts`.
 use super::events::{PageMessage, StreamState};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 /// A call into the page: its arguments are the value itself.
 pub trait PageCall: Serialize + Sync {
@@ -205,8 +206,21 @@ pub struct Row {
     pub row_id: u64,
     /// The whole key.
     pub id: String,
-    /// The message; `None` when the page cannot produce it (not yet decrypted, or its chat is gone).
+    /// The message; `None` when the page cannot produce it (not yet decrypted, or its chat is gone), or not so that we understand it.
+    #[serde(deserialize_with = "understood")]
     pub message: Option<PageMessage>,
+}
+
+/// One row that is not understood takes no other with it.
+fn understood<'de, D: Deserializer<'de>>(message: D) -> Result<Option<PageMessage>, D::Error> {
+    Ok(Option::<Value>::deserialize(message)?.and_then(|message| match serde_json::from_value(message) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            // Not the error itself: it quotes what it met.
+            tracing::error!(category = ?error.classify(), "a row of the page is not understood");
+            None
+        }
+    }))
 }
 
 /// A number that has an account.
@@ -277,4 +291,19 @@ pub struct Person {
     pub name: Option<String>,
     /// The name that it uses.
     pub pushname: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_row_that_is_not_understood_is_one_without_a_message_and_the_others_are_read() {
+        let message = |t: Value| json!({"id": "false_1@lid_AB", "idPart": "AB", "fromMe": false, "chat": "1@lid", "type": "chat", "t": t, "ack": 1, "isNew": true});
+        let rows = [(1, message(json!(1))), (2, message(json!(null))), (3, Value::Null), (4, message(json!(4)))];
+        let rows: Vec<Value> = rows.into_iter().map(|(n, message)| json!({"rowId": n, "id": "x", "message": message})).collect();
+        let rows: Rows = serde_json::from_value(json!({"rows": rows, "upTo": 4, "more": false})).unwrap();
+        assert_eq!(rows.rows.iter().map(|row| row.message.as_ref().map(|m| m.t)).collect::<Vec<_>>(), [Some(1), None, None, Some(4)]);
+    }
 }

@@ -1,6 +1,6 @@
 //! What a page tells us, as types. The page's side of each is in `page/src/events.ts`.
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// What a browser reports, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,13 +153,25 @@ pub struct PageAck {
     pub sender: Option<String>,
 }
 
-/// One entry of a batch.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Numbered {
+/// One entry of a batch. Read by itself: one that is not understood takes no other with it.
+#[derive(Debug)]
+pub(crate) struct Entry {
     pub(crate) n: u64,
     pub(crate) name: String,
+    pub(crate) heard: Result<Heard, serde_json::Error>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    n: u64,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    name: String,
     #[serde(default)]
-    pub(crate) data: Value,
+    data: Value,
 }
 
 #[derive(Deserialize)]
@@ -180,9 +192,17 @@ pub(crate) enum Heard {
     Deaf(String),
 }
 
+impl Entry {
+    /// Its number is read even where its data is not understood: that is how it can be told as lost.
+    pub(crate) fn read(raw: &RawValue) -> Result<Self, serde_json::Error> {
+        let Head { n, name } = serde_json::from_str(raw.get())?;
+        Ok(Self { n, name, heard: serde_json::from_str(raw.get()).and_then(Numbered::parse) })
+    }
+}
+
 impl Numbered {
     /// An entry that does not parse is an error of ours (page and host are built together), never dropped in silence.
-    pub(crate) fn parse(self) -> Result<Heard, serde_json::Error> {
+    fn parse(self) -> Result<Heard, serde_json::Error> {
         let data = self.data;
         let event = match self.name.as_str() {
             "ready" => return Ok(Heard::Ready),
@@ -211,7 +231,7 @@ mod tests {
     use serde_json::json;
 
     fn parse(name: &str, data: Value) -> Result<Heard, serde_json::Error> {
-        Numbered { n: 1, name: name.into(), data }.parse()
+        Numbered { name: name.into(), data }.parse()
     }
 
     #[test]
@@ -232,5 +252,13 @@ mod tests {
     fn an_unknown_or_misshapen_event_is_an_error_and_not_silence() {
         assert!(parse("gossip", json!(null)).is_err());
         assert!(parse("ack", json!({"ack": "two"})).is_err());
+    }
+    #[test]
+    fn an_entry_that_is_not_understood_keeps_its_number() {
+        for data in [r#""half a character: \ud83d""#, r#"{"ack": "two"}"#] {
+            let text = format!(r#"{{"n": 7, "name": "ack", "data": {data}}}"#);
+            let entry = Entry::read(&RawValue::from_string(text).unwrap()).unwrap();
+            assert_eq!((entry.n, entry.name.as_str(), entry.heard.is_err()), (7, "ack", true));
+        }
     }
 }

@@ -3,12 +3,12 @@
 use super::{
     BrowserTimings,
     cdp::{CdpError, CdpEvent},
-    events::{Heard, Numbered, PageEvent},
+    events::{Entry, Heard, PageEvent},
     page::{Driven, Link, SHORT, Settings},
     shared::{Exit, Shared, View},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -84,12 +84,24 @@ enum Next {
     Exit(Exit),
 }
 
-/// What the page says through the binding.
 #[derive(Deserialize)]
-#[serde(tag = "what", rename_all = "lowercase")]
-enum Report {
-    Gate { document: String, version: String, ms: u64 },
-    Events { document: String, events: Vec<Numbered> },
+#[serde(rename_all = "lowercase")]
+enum What {
+    Gate,
+    Events,
+}
+
+/// What the page says through the binding. Not an enum by `what`: those cannot hold their entries as text.
+#[derive(Deserialize)]
+struct Report<'a> {
+    what: What,
+    document: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    ms: u64,
+    #[serde(borrow, default)]
+    events: Vec<&'a RawValue>,
 }
 
 impl Keeper {
@@ -193,15 +205,18 @@ impl Keeper {
     }
 
     async fn on_report(&mut self, params: &Value) {
-        match serde_json::from_str(params["payload"].as_str().unwrap_or_default()) {
-            Ok(Report::Gate { document, version, ms }) if document != self.document => {
-                tracing::debug!(page_version = version, ms, "the gate opened");
-                self.on_gate(document, &params["executionContextId"]).await;
+        let report: Report<'_> = match serde_json::from_str(params["payload"].as_str().unwrap_or_default()) {
+            Ok(report) => report,
+            Err(error) => return tracing::error!(%error, "the page's report is not understood"),
+        };
+        let known = report.document == self.document;
+        match report.what {
+            What::Gate if !known => {
+                tracing::debug!(page_version = report.version, ms = report.ms, "the gate opened");
+                self.on_gate(report.document, &params["executionContextId"]).await;
             }
-            Ok(Report::Gate { .. }) => {}
-            Ok(Report::Events { document, events }) if document == self.document => self.on_events(events).await,
-            Ok(Report::Events { .. }) => {} // the last words of an older document
-            Err(error) => tracing::error!(%error, "the page's report is not understood"),
+            What::Events if known => self.on_events(&report.events).await,
+            What::Gate | What::Events => {} // said twice, or the last words of an older document
         }
     }
 
@@ -228,17 +243,24 @@ impl Keeper {
         }
     }
 
-    async fn on_events(&mut self, events: Vec<Numbered>) {
-        for numbered in events {
-            if numbered.n <= self.last {
+    async fn on_events(&mut self, events: &[&RawValue]) {
+        for raw in events {
+            let Entry { n, name, heard } = match Entry::read(raw) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    tracing::error!(%error, "an entry of the page's report has no number");
+                    continue;
+                }
+            };
+            if n <= self.last {
                 continue; // sent again after a gap
             }
-            if numbered.n > self.last + 1 {
+            if n > self.last + 1 {
                 self.ask_again().await;
                 return; // what follows comes again, in order
             }
-            self.last = numbered.n;
-            match numbered.parse() {
+            self.last = n;
+            match heard {
                 Ok(Heard::Event(event)) => self.emit(event).await,
                 Ok(Heard::Ready) => {
                     let mut document = 0;
@@ -250,7 +272,11 @@ impl Keeper {
                     self.emit(PageEvent::Ready { document }).await;
                 }
                 Ok(Heard::Deaf(why)) => return self.heal(&why).await,
-                Err(error) => tracing::error!(%error, "an event of the page is not understood"),
+                Err(error) => {
+                    // Not the error itself: it quotes what it met.
+                    tracing::error!(event = name, category = ?error.classify(), "an event of the page is not understood");
+                    self.emit(PageEvent::Lost { from: n, to: n }).await;
+                }
             }
         }
         if self.phase == Phase::Ready {

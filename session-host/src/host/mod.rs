@@ -54,7 +54,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         tracing::warn!(count = ended.len(), "ended browsers of an earlier host");
     }
     let pool = store::connect(config.database_url.expose_secret(), 10).await?;
-    let redis = Redis::connect(config.redis_url.expose_secret()).await?;
+    let redis = Redis::connect(config.redis_url.expose_secret()).await?.with_firehose_bodies(config.firehose_bodies);
     let (id, tasks) = (HostId::new(), TaskTracker::new());
     let (hub, backend) = Hub::start(redis.clone(), pool.clone(), id, (*timings).clone(), tasks.clone()).await?;
     let services = Services { pool, redis, hub, browsers, timings, starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)), tasks };

@@ -356,11 +356,13 @@ async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<
             // A receipt is recorded before this or after it, never beside it: it finds either a job that it can turn, or is found here.
             let _turn = shared.writing.lock().await;
             match proof_of(shared, job, &outcome).await {
-                Ok(Some(proved)) => outcome = proved,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(session = %shared.session(), job = %job.id, %error, "proof not looked for"),
+                Ok(proved) => {
+                    outcome = proved.unwrap_or(outcome);
+                    store::outcomes::record(pool, held, job, &outcome).await
+                }
+                // Not taken for absence: a receipt may lie in the row.
+                Err(error) => Err(error),
             }
-            store::outcomes::record(pool, held, job, &outcome).await
         };
         match recorded {
             Ok(Recorded::Written(events)) => {
@@ -368,7 +370,11 @@ async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<
                 recorder::publish(shared, events).await;
                 break;
             }
-            Ok(Recorded::Already) => break,
+            // By us, and the answer was lost: its event is in the log and perhaps not in the stream.
+            Ok(Recorded::Already) => {
+                recorder::publish_missing(shared).await;
+                break;
+            }
             Ok(Recorded::Fenced) => {
                 shared.gone.cancel();
                 return Err(GivenUp);

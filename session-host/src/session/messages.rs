@@ -6,7 +6,10 @@ use store::incoming::Incoming;
 use crate::browser::PageMessage;
 
 /// Types that are part of the protocol and not content.
-const PROTOCOL_KINDS: [&str; 6] = ["protocol", "e2e_notification", "notification_template", "gp2", "notification", "unknown"];
+const PROTOCOL_KINDS: [&str; 5] = ["protocol", "e2e_notification", "notification_template", "gp2", "notification"];
+
+/// The last second of the year 9999, which everything that reads our times can write.
+const LATEST: i64 = 253_402_300_799;
 
 /// Whether the page's message is somebody's content at all.
 pub fn is_content(message: &PageMessage) -> bool {
@@ -75,4 +78,9 @@ pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) 
         row_id: message.row_id.and_then(|row| i64::try_from(row).ok()),
         sender_name: message.notify_name.clone(),
     }
+}
+
+/// All of it that this process made or checked itself: what WhatsApp's side wrote is left out.
+pub fn without_content(message: &Incoming) -> Incoming {
+    Incoming { body: None, reply_to: None, sender_name: None, at: message.at.clamp(0, LATEST), ..message.clone() }
 }

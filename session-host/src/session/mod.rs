@@ -3,6 +3,7 @@
 //! The actor owns the browser and the session's state. [`Shared`] is what jobs see of it. The [`recorder`] is the only writer of what the
 //! page reports, so that facts reach the log in the order in which they were heard.
 
+mod acks;
 mod actor;
 mod executor;
 mod messages;

@@ -16,7 +16,7 @@ use store::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, messages, people};
+use super::{Shared, acks, messages, people};
 use crate::browser::{MessagesAbove, PageMessage};
 
 /// The most messages that one statement takes.
@@ -102,15 +102,19 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             let _ = answer.send(linked);
             Ok(())
         }
-        Record::Reconcile => read_to_end(shared, false).await,
+        Record::Reconcile => {
+            read_to_end(shared, false).await?;
+            acks::catch_up(shared).await
+        }
         Record::History => {
             people::read(shared).await?;
-            read_to_end(shared, true).await
+            read_to_end(shared, true).await?;
+            acks::catch_up(shared).await
         }
     }
 }
 
-async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
+pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let events = {
         let _turn = shared.writing.lock().await;
@@ -199,9 +203,24 @@ async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool,
     if rows.is_empty() && mark.is_none() {
         return Ok(());
     }
-    let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let events = until_known(shared, || store::incoming::record(pool, held, &rows, mark)).await?;
-    publish(shared, events.ok_or(Fenced)?).await;
+    record(shared, &rows, mark).await
+}
+
+/// What the database refuses must not hold up all that comes after it: the batch is halved until the message is found, which is recorded
+/// without its content.
+async fn record(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<(), Fenced> {
+    let Err(refusal) = record_once(shared, rows, mark).await? else { return Ok(()) };
+    if rows.len() > 1 {
+        let (first, rest) = rows.split_at(rows.len() / 2);
+        Box::pin(record(shared, first, None)).await?;
+        return Box::pin(record(shared, rest, mark)).await;
+    }
+    tracing::error!(session = %shared.session(), sqlstate = refusal.sqlstate(), "a message is recorded without its content");
+    let bare: Vec<Incoming> = rows.iter().map(messages::without_content).collect();
+    if record_once(shared, &bare, mark).await?.is_err() {
+        tracing::error!(session = %shared.session(), sqlstate = refusal.sqlstate(), "a message is not recorded");
+        let _ = record_once(shared, &[], mark).await?;
+    }
     Ok(())
 }
 
@@ -211,6 +230,22 @@ pub(super) async fn observe(shared: &Shared, names: &[Jid], title: Option<&str>)
     let observed = until_known(shared, || store::aliases::observe(pool, held, names, title)).await?.ok_or(Fenced)?;
     publish(shared, observed.events).await;
     Ok(observed.chat)
+}
+
+/// The inner error: the database refuses the data, however often it is asked.
+async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<Result<(), StoreError>, Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let recorded = until_known(shared, || async {
+        match store::incoming::record(pool, held, rows, mark).await {
+            Err(error) if error.data_refused() => Ok(Err(error)),
+            other => other.map(Ok),
+        }
+    });
+    match recorded.await? {
+        Ok(events) => publish(shared, events.ok_or(Fenced)?).await,
+        Err(refusal) => return Ok(Err(refusal)),
+    }
+    Ok(Ok(()))
 }
 
 /// Repeats a statement until the database has answered.
@@ -238,6 +273,19 @@ pub async fn publish(shared: &Shared, events: Vec<Event>) {
     }
     let services = &shared.services;
     if let Err(error) = queue::events::publish(&services.pool, &services.redis, shared.lease.held().tenant(), &events).await {
+        tracing::warn!(session = %shared.session(), %error, "not published yet");
+    }
+}
+
+/// Tells the stream what it lacks of the log: the answer to a statement was lost, and the events in it.
+pub async fn publish_missing(shared: &Shared) {
+    let (services, tenant) = (&shared.services, shared.lease.held().tenant());
+    let told: Result<(), queue::QueueError> = async {
+        let head = store::counters::head(&services.pool, tenant).await?;
+        queue::events::catch_up(&services.pool, &services.redis, tenant, head).await
+    }
+    .await;
+    if let Err(error) = told {
         tracing::warn!(session = %shared.session(), %error, "not published yet");
     }
 }

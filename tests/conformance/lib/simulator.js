@@ -52,7 +52,9 @@ class Simulator {
   scan = (phone, qr) => this.ask('POST', `/accounts/${phone}/scan`, { qr });
   enterCode = (phone, code) => this.ask('POST', `/accounts/${phone}/enter-code`, { code });
   devices = (phone) => this.ask('GET', `/accounts/${phone}/devices`);
-  removeDevice = (phone, id) => this.ask('DELETE', `/accounts/${phone}/devices/${id}`);
+  removeDevice = (phone, id, reason) => this.ask('DELETE', `/accounts/${phone}/devices/${id}${reason ? `?reason=${reason}` : ''}`);
+  ban = (phone, minutes) => this.of(phone, 'ban', { minutes });
+  unban = (phone) => this.of(phone, 'unban');
   offline = (phone) => this.ask('POST', `/accounts/${phone}/offline`);
   online = (phone) => this.ask('POST', `/accounts/${phone}/online`);
   fault = (kind, more = {}) => this.ask('POST', '/faults', { kind, ...more });
@@ -60,6 +62,7 @@ class Simulator {
   read = (phone, chat) => this.ask('POST', `/accounts/${phone}/read`, { chat });
   messages = (phone, chat) => this.ask('GET', `/accounts/${phone}/chats/${chat}/messages`);
   stats = () => this.ask('GET', '/stats');
+  strict = () => this.ask('GET', '/strict');
   send = async (phone, to, text) => (await this.ask('POST', `/accounts/${phone}/send`, { to, type: 'text', text })).id;
 
   async stop() {

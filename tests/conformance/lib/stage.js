@@ -23,6 +23,8 @@ async function sendText(key, text) {
 
 /** In the page: a message's ack, or why there is none. */
 const ackOf = (key) => WPP.chat.getMessageById(key).then((m) => m.ack, (error) => error.code);
+/** What `strict` answers where all is well. */
+export const NOTHING = { names: [], requests: [], unserved: [] };
 const infoIs = (wanted) => WPP.conn.getStreamData().info === wanted;
 
 /** A world of its own with one linked page. `port`: which address of the simulator. */
@@ -53,9 +55,9 @@ export class Stage {
     return until('a code', 10_000, () => this.page.run(shown));
   }
 
-  async open() {
+  async open(inject = true) {
     this.browser = await Browser.start(this.sim, this.address, this.profile);
-    this.page = await Page.open(this.browser, new Set());
+    this.page = await Page.open(this.browser, new Set(), inject);
   }
 
   async restart(between = () => {}) {
@@ -65,10 +67,13 @@ export class Stage {
     await this.page.connected();
   }
 
-  async stop() {
+  /** Also fails where a page asked for what the real site does not have, unless that was the test. */
+  async stop({ strict = true } = {}) {
     await this.browser?.close();
     this.profile?.remove();
+    const { names, requests, unserved } = (await this.sim?.strict()) ?? {};
     await this.sim?.stop();
+    if (strict) assert.deepEqual({ names, requests, unserved }, NOTHING);
   }
 
   /** Sends under a key of our own and answers it. */

@@ -7,7 +7,8 @@ const BUNDLE = readFileSync(createRequire(import.meta.url).resolve('@wppconnect/
 const CONFIG = 'window.WPPConfig = { disableGoogleAnalytics: true, linkPreviewApiServers: [] };';
 const EVENTS = [
   ...['conn.auth_code_change', 'conn.stream_mode_changed', 'conn.stream_info_changed', 'conn.backend_event'],
-  ...['conn.logout', 'conn.logout_reason'],
+  ...['conn.logout', 'conn.logout_reason', 'conn.needs_update', 'conn.qrcode_idle'],
+  ...['conn.link_code_change', 'conn.link_code_expired', 'conn.link_code_error'],
   ...['chat.new_message', 'chat.msg_ack_change'],
 ];
 
@@ -21,12 +22,16 @@ function listen(names) {
   };
   const plain = (data) => data ?? null;
   for (const name of names) WPP.on(name, (data) => window.heard(name, (shapes[name] || plain)(data)));
-  window.require('WAWebCmd').Cmd.on('logout_from_bridge', () => window.heard('cmd', 'logout_from_bridge'));
+  const { Cmd } = window.require('WAWebCmd');
+  Cmd.on('logout_from_bridge', () => window.heard('cmd', 'logout_from_bridge'));
+  Cmd.on('account_temporarily_banned_from_bridge', (ban) => window.heard('ban', ban.expireInSeconds));
+  Cmd.on('service_unavailable_503_from_bridge', () => window.heard('cmd', 'service_unavailable_503_from_bridge'));
 }
 
 /** A tab with wa-js in it. `hosts` collects whom it asks for anything. */
 export class Page {
-  static async open(browser, hosts) {
+  /** `inject`: whether wa-js is put in at once. */
+  static async open(browser, hosts, inject = true) {
     const page = new Page();
     page.events = [];
     page.hosts = hosts;
@@ -34,7 +39,7 @@ export class Page {
     page.tab.on('request', (request) => /^(http|ws)/.test(request.url()) && page.hosts.add(new URL(request.url()).host));
     await page.tab.exposeFunction('heard', (name, data) => void page.events.push({ name, data }));
     await page.tab.goto('https://web.whatsapp.com/', { waitUntil: 'domcontentloaded' });
-    await page.inject();
+    if (inject) await page.inject();
     return page;
   }
 
@@ -42,8 +47,9 @@ export class Page {
   async inject() {
     await until('the page has a version and its core modules', 20_000, () =>
       this.run(() => {
+        if (!window.Debug?.VERSION) return false;
         for (const id of ['WAWebSocketModel', 'WAWebStreamModel', 'WAWebCollections', 'WAWebCmd']) window.require(id);
-        return !!window.Debug?.VERSION;
+        return true;
       }),
     );
     const protocol = await this.tab.createCDPSession();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::until;
+use crate::{sse::EventStream, until};
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -43,6 +43,42 @@ impl ApiClient {
         Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
     }
 
+    /// Somebody with this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Opens a stream of events, or says why not.
+    ///
+    /// # Errors
+    /// The answer that refused it.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<EventStream, Answer> {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("the API answers");
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        if status.is_success() {
+            Ok(EventStream::new(answer))
+        } else {
+            Err(Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) })
+        }
+    }
+
+    /// The same caller at another address of the API.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// The same caller without a token.
     pub fn stranger(&self) -> Self {
         Self { token: String::new(), ..self.clone() }
@@ -50,6 +86,11 @@ impl ApiClient {
 
     /// Any request.
     pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        self.try_ask(method, path, headers, body).await.expect("the API answers")
+    }
+
+    /// Any request of an API that may die of it. `None`: no answer came.
+    pub async fn try_ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Option<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(40));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -60,9 +101,9 @@ impl ApiClient {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.expect("the API answers");
+        let answer = request.send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) }
+        Some(Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) })
     }
 
     /// A request whose path goes out as it is written, where another client would tidy it up. Answers the status and the body.

@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod redis;
 pub mod services;
 pub mod simulator;
+pub mod sse;
 mod stack;
 mod user;
 mod wait;

@@ -80,6 +80,17 @@ impl Postgres {
         Ok(sqlx::migrate::Migrator::new(migrations).await?.run(&mut connection).await?)
     }
 
+    /// Runs SQL and answers what it prints: for what no caller can do or see.
+    ///
+    /// # Panics
+    /// Where Postgres refuses it.
+    pub fn sql(&self, sql: &str) -> String {
+        let mut psql = std::process::Command::new("psql");
+        let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output().expect("psql runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("postgres://zaguan@127.0.0.1:{}/zaguan", self.port)

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// A child process with its log.
 #[derive(Debug)]
@@ -124,6 +125,18 @@ pub fn send(pid: u32, signal: Signal) {
 /// Whether a process runs (a zombie does not).
 pub fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
+}
+
+/// Whether a process is stopped, as by SIGSTOP.
+pub fn stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
+}
+
+/// Processor time that a process has used.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let fields = stat(pid)?;
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// When a process started, in ticks since boot: with the id it names a process for ever.

@@ -51,17 +51,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// One before the server on this port of 127.0.0.1.
+    /// One before the server on this port of 127.0.0.1. It runs on a thread of its own: tests block theirs while programs run.
     ///
     /// # Errors
     /// Where no port can be had.
-    pub async fn start(server: u16) -> Result<Self, Error> {
-        let listener = TcpListener::bind(("127.0.0.1", crate::free_port())).await?;
+    pub fn start(server: u16) -> Result<Self, Error> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", crate::free_port()))?;
+        listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let orders = watch::Sender::new(Orders { mode: Mode::Pass, cuts: 0, silences: 0 });
         let traps = Traps::default();
         let server = SocketAddr::from(([127, 0, 0, 1], server));
-        tokio::spawn(accept(listener, server, orders.subscribe(), traps.clone()));
+        let accepting = accept(listener, server, orders.subscribe(), traps.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // With the runtime all connections end.
+        std::thread::spawn(move || runtime.block_on(accepting));
         Ok(Self { port, orders, traps })
     }
 
@@ -69,8 +73,8 @@ impl Proxy {
     ///
     /// # Errors
     /// Where the URL names no port, or no port can be had.
-    pub async fn before(url: &str) -> Result<Self, Error> {
-        Self::start(port_of(url)?).await
+    pub fn before(url: &str) -> Result<Self, Error> {
+        Self::start(port_of(url)?)
     }
 
     /// The port that clients connect to.
@@ -165,7 +169,8 @@ impl HeldAnswer {
 }
 
 /// Ends with the proxy.
-async fn accept(listener: TcpListener, server: SocketAddr, mut orders: watch::Receiver<Orders>, traps: Traps) {
+async fn accept(listener: std::net::TcpListener, server: SocketAddr, mut orders: watch::Receiver<Orders>, traps: Traps) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -345,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn a_cut_closes_both_sides_and_new_connections_pass() {
         let (server, mut open) = shouter().await;
-        let proxy = Proxy::start(server).await.unwrap();
+        let proxy = Proxy::start(server).unwrap();
         let mut client = connect(&proxy).await;
         assert_eq!(ask(&mut client, "a").await, heard("A"));
         proxy.cut();
@@ -357,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn a_silenced_connection_is_closed_for_the_server_and_never_answers_its_client() {
         let (server, mut open) = shouter().await;
-        let proxy = Proxy::start(server).await.unwrap();
+        let proxy = Proxy::start(server).unwrap();
         let mut client = connect(&proxy).await;
         assert_eq!(ask(&mut client, "a").await, heard("A"));
         proxy.silence();
@@ -371,7 +376,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_stalled_arrives_later_and_what_is_refused_never_connects() {
         let (server, _open) = shouter().await;
-        let proxy = Proxy::start(server).await.unwrap();
+        let proxy = Proxy::start(server).unwrap();
         let mut client = connect(&proxy).await;
         proxy.stall();
         assert_eq!(ask(&mut client, "a").await, None);
@@ -390,7 +395,7 @@ mod tests {
     #[tokio::test]
     async fn the_answer_to_a_named_request_is_held_until_the_test_has_spoken() {
         let (server, _open) = shouter().await;
-        let proxy = Proxy::start(server).await.unwrap();
+        let proxy = Proxy::start(server).unwrap();
         let mut client = connect(&proxy).await;
         assert_eq!(ask(&mut client, "commit").await, heard("COMMIT"), "said before it was armed");
         let mut held = proxy.hold_answer("commit");

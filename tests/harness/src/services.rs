@@ -64,8 +64,11 @@ pub fn built_programs() -> io::Result<PathBuf> {
 
 /// The HTTP service.
 pub struct Api {
+    name: &'static str,
     shared: Shared,
     keys: String,
+    /// The port in the installation's public address, which tokens carry.
+    public: u16,
     port: u16,
     metrics: u16,
     /// Its process.
@@ -98,17 +101,29 @@ impl Api {
     pub async fn start(shared: &Shared) -> Result<Self, Error> {
         let keys = STANDARD.encode(crate::random_bytes(32));
         let (port, metrics) = (crate::free_port(), crate::free_port());
-        let process = Self::run(shared, &keys, port, metrics)?;
-        let api = Self { shared: shared.clone(), keys, port, metrics, process };
+        let process = Self::run("api", shared, &keys, (port, port), metrics)?;
+        let api = Self { name: "api", shared: shared.clone(), keys, public: port, port, metrics, process };
         api.ready().await;
         Ok(api)
     }
 
-    fn run(shared: &Shared, keys: &str, port: u16, metrics: u16) -> io::Result<Process> {
+    /// Another one beside it, of the same installation.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn another(&self) -> Result<Self, Error> {
+        let (name, port, metrics) = ("api-2", crate::free_port(), crate::free_port());
+        let process = Self::run(name, &self.shared, &self.keys, (self.public, port), metrics)?;
+        let api = Self { name, shared: self.shared.clone(), keys: self.keys.clone(), public: self.public, port, metrics, process };
+        api.ready().await;
+        Ok(api)
+    }
+
+    fn run(name: &str, shared: &Shared, keys: &str, (public, port): (u16, u16), metrics: u16) -> io::Result<Process> {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
-        command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{port}"));
-        Process::start("api", &shared.logs, command)
+        command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
+        Process::start(name, &shared.logs, command)
     }
 
     async fn ready(&self) {
@@ -119,6 +134,11 @@ impl Api {
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its `JWT_KEYS`.
+    pub fn keys(&self) -> &str {
+        &self.keys
     }
 
     /// Where its metrics are.
@@ -133,7 +153,7 @@ impl Api {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.signal(Signal::KILL);
         self.process.wait(Duration::from_secs(5)).await;
-        self.process = Self::run(&self.shared, &self.keys, self.port, self.metrics)?;
+        self.process = Self::run(self.name, &self.shared, &self.keys, (self.public, self.port), self.metrics)?;
         self.ready().await;
         Ok(())
     }

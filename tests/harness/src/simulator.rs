@@ -137,17 +137,33 @@ impl Simulator {
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
     }
 
+    /// A phone enters a pairing code. `false`: no page shows it for this number.
+    pub async fn enter_code(&self, phone: &str, code: &str) -> bool {
+        self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
+    }
+
+    /// WhatsApp keeps an account out for so many minutes; 0 ends it.
+    pub async fn ban(&self, phone: &str, minutes: u64) {
+        let path = if minutes == 0 { "unban" } else { "ban" };
+        self.done(Method::POST, &format!("/accounts/{phone}/{path}"), Some(json!({"minutes": minutes}))).await;
+    }
+
+    /// What pages asked for that the real site does not have: `{names, requests, unserved, stubs}`.
+    pub async fn strays(&self) -> Value {
+        self.done(Method::GET, "/strict", None).await
+    }
+
     /// Removes a linked device, as its owner does on the phone.
     pub async fn remove_device(&self, phone: &str, device: &str) {
         self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}"), None).await;
     }
 
-    /// Takes a phone off the net: what is sent to it stays at one tick, though [`Simulator::messages`] lists it at once.
+    /// Takes a phone off the net: what is sent to it stays at one tick and is not shown.
     pub async fn offline(&self, phone: &str) {
         self.done(Method::POST, &format!("/accounts/{phone}/offline"), None).await;
     }
 
-    /// Brings a phone back: what was sent to it meanwhile is confirmed as delivered.
+    /// Brings a phone back: what was sent to it meanwhile is shown and confirmed as delivered.
     pub async fn online(&self, phone: &str) {
         self.done(Method::POST, &format!("/accounts/{phone}/online"), None).await;
     }

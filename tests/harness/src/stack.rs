@@ -19,7 +19,7 @@ use crate::{
 /// The protocol's durations in proportion to a lease of 2 s.
 const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
 "reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
-"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200}"#;
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200,"streamKeepAliveMs":1000}"#;
 
 /// How a stack differs from the usual one.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Stack {
         let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
         let (mut database_url, mut redis_url, mut proxies) = (postgres.url(), redis.url(), None);
         if settings.proxies {
-            let through = Proxies { postgres: Proxy::before(&database_url).await?, redis: Proxy::before(&redis_url).await? };
+            let through = Proxies { postgres: Proxy::before(&database_url)?, redis: Proxy::before(&redis_url)? };
             (database_url, redis_url) = (through.postgres.url(&database_url), through.redis.url(&redis_url));
             proxies = Some(through);
         }
@@ -161,6 +161,11 @@ impl Stack {
         let api = Api::start(&shared).await?;
         let data = folder.sub("data")?;
         Ok(Self { hosts: 0, workers: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
+    }
+
+    /// Another API beside the first.
+    pub async fn another_api(&self) -> Api {
+        self.api.another().await.expect("an API starts")
     }
 
     /// Another session host.
@@ -247,6 +252,14 @@ impl Stack {
     /// The database, to look at what callers cannot see.
     pub async fn db(&self) -> PgPool {
         PgPool::connect(&self.postgres.url()).await.expect("Postgres answers")
+    }
+
+    /// A copy of a program where the stack's user can run it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn copy(&self, program: &std::path::Path) -> Result<PathBuf, Error> {
+        Ok(self.folder.copy(program)?)
     }
 
     /// Where its files are.

@@ -1,6 +1,6 @@
 //! The named fault points that need a browser: what was accepted has one end, whatever dies between two steps.
 
-use harness::{Stack, faults::Word, until};
+use harness::{Settings, Stack, faults::Word, until};
 use serde_json::Value;
 
 use crate::{OURS, PEER, SOON};
@@ -102,6 +102,71 @@ async fn a_job_cancelled_between_take_and_start_sends_nothing() {
     assert_eq!(ana.client.ended(&next, SOON).await["state"], "succeeded");
     assert_eq!(ana.client.job(&job).await["state"], "cancelled");
     assert_eq!(sent(&stack).await, ["next"]);
+}
+
+#[tokio::test]
+async fn a_job_that_expires_between_take_and_start_sends_nothing() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    let mut armed = stack.points().arm_once("host.before_start");
+    let job = ana.client.accepted(PEER, "too late").await;
+    let held = armed.arrived().await;
+    let late = sqlx::query("update job set expires_at = clock_timestamp() where state = 'queued'").execute(&stack.db().await).await;
+    assert_eq!(late.expect("Postgres answers").rows_affected(), 1);
+    held.reply(Word::Go).await;
+    let ended = ana.client.ended(&job, SOON).await;
+    assert_eq!((&ended["state"], &ended["error"]["code"]), (&Value::from("expired"), &Value::from("job_expired")));
+    let next = ana.client.accepted(PEER, "next").await;
+    assert_eq!(ana.client.ended(&next, SOON).await["state"], "succeeded");
+    assert_eq!(sent(&stack).await, ["next"]);
+    recorded_once(&stack, &ana, &ended).await;
+}
+
+#[tokio::test]
+async fn an_outcome_whose_commit_was_not_answered_is_recorded_once_and_costs_no_browser() {
+    let mut stack = Stack::with(Settings { proxies: true, ..Settings::default() }).await.expect("the stack starts");
+    let host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    let browsers = host.browsers();
+    let cut = stack.proxies().postgres.hold_answer("succeeded");
+    let job = ana.client.accepted(PEER, "precious").await;
+    cut.cut().await;
+    let job = ana.client.ended(&job, SOON).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    // Its entry is cleared: the next starts.
+    let next = ana.client.accepted(PEER, "next").await;
+    assert_eq!(ana.client.ended(&next, SOON).await["state"], "succeeded");
+    assert_eq!(sent(&stack).await, ["precious", "next"]);
+    recorded_once(&stack, &ana, &job).await;
+    assert_eq!(host.browsers(), browsers, "no browser was restarted");
+}
+
+#[tokio::test]
+async fn an_api_that_dies_between_commit_and_push_has_accepted_in_order_and_once() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    let mut armed = stack.points().arm_once("api.accept.committed");
+    let (path, body) = (format!("/api/chats/{PEER}/messages"), serde_json::json!({"type": "text", "text": "first"}));
+    let asked = ana.client.try_ask(reqwest::Method::POST, &path, &[("idempotency-key", "key-1")], Some(body));
+    let die = async { armed.arrived().await.reply(Word::Die).await };
+    let (unanswered, ()) = tokio::join!(asked, die);
+    assert!(unanswered.is_none(), "its connection went with it");
+    stack.api.restart().await.expect("it starts again");
+    let second = ana.client.accepted(PEER, "second").await;
+    let first = ana.client.send_once(PEER, "first", "key-1").await;
+    assert_eq!(first.headers["idempotency-replayed"], "true");
+    for job in [first.body["id"].as_str().expect("an id"), &second] {
+        assert_eq!(ana.client.ended(job, SOON).await["state"], "succeeded");
+    }
+    assert_eq!(sent(&stack).await, ["first", "second"]);
 }
 
 #[tokio::test]

@@ -1,11 +1,20 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
+mod accept_faults;
+mod bad_input;
 mod browser_death;
+mod browser_docs;
 mod browser_faults;
 mod browser_identity;
 mod browser_messages;
+mod browser_odd_text;
+mod browser_receipts;
 mod chats;
 mod jobs;
+mod limits;
+mod people;
+mod reliability_page;
+mod streams;
 mod tenants_apart;
 mod worker;
 

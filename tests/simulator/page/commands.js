@@ -55,8 +55,21 @@
     conflict() {
       sim.session.Socket.set({ state: 'CONFLICT', stream: 'DISCONNECTED' });
       sim.wire.end();
+      sim.screen.ask('WhatsApp is open in another window. Click "Use here" to use WhatsApp in this window.', 'Use here', () =>
+        sim.session.Socket.takeover(),
+      );
     },
-    ban: (m) => void Cmd.trigger('account_temporarily_banned_from_bridge', { expireInSeconds: (m.minutes || 0) * 60 }),
+    ban(m) {
+      Cmd.trigger('account_temporarily_banned_from_bridge', { expireInSeconds: m.seconds });
+      sim.screen.say('This account is temporarily banned.');
+    },
+    /** As when the browser's user erases the site's data. */
+    async wipe() {
+      sim.wire.end();
+      localStorage.clear();
+      await sim.database.erase();
+      location.href = '/';
+    },
     /** The main thread stands still. */
     hang(m) {
       const until = performance.now() + m.ms;

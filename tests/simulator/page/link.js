@@ -20,13 +20,32 @@
     if (element) element.remove();
   }
 
+  /** White border around it, as a scanner needs. */
+  const QUIET = 4;
+  const PIXELS = 5;
+
+  /** Draws what a scanner reads. The server computes it: the page of today brings a library for that, this one does not. */
+  async function draw(canvas, text) {
+    const { side, modules } = await wire.ask({ op: 'qr', text });
+    canvas.width = canvas.height = (side + 2 * QUIET) * PIXELS;
+    const pen = canvas.getContext('2d');
+    pen.fillStyle = '#fff';
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.fillStyle = '#000';
+    for (let n = 0; n < modules.length; n++) {
+      if (modules[n] === '1') pen.fillRect((QUIET + (n % side)) * PIXELS, (QUIET + Math.floor(n / side)) * PIXELS, PIXELS, PIXELS);
+    }
+  }
+
   /** What a person would see: the code, or in the idle state a button that asks for a new one. */
   function show(ref) {
     hide();
+    sim.screen.say('Scan to log in');
     const element = document.createElement('div');
     element.setAttribute('data-ref', codeText(ref));
-    element.appendChild(Object.assign(document.createElement('canvas'), { width: 100, height: 100 }));
+    const canvas = element.appendChild(Object.assign(document.createElement('canvas'), { width: 100, height: 100 }));
     document.querySelector('#app').appendChild(element);
+    draw(canvas, codeText(ref)).catch(() => {}); // the connection went away, and the code with it
   }
 
   function showIdle() {
@@ -56,6 +75,7 @@
     },
     async paired({ creds }) {
       hide();
+      sim.screen.say('Loading your chats');
       account.adopt(creds);
       account.remember();
       session.identify();
@@ -64,8 +84,35 @@
     },
   });
 
+  /** How the linking by a phone number goes on. Names of the events: wa-js' own sources. */
+  class LinkDeviceEvents extends sim.EventEmitter {
+    triggerRefreshAltLinkingCode() {
+      this.trigger('link_device_events:refresh_alt_linking_code');
+    }
+    triggerForceManualRefresh() {
+      this.trigger('link_device_events:force_manual_refresh');
+    }
+    triggerPrimaryHelloReceived() {
+      this.trigger('link_device_events:primary_hello_received');
+    }
+    triggerErrorAltLinking() {
+      this.trigger('link_device_events:error_alt_linking');
+    }
+  }
+  const events = new LinkDeviceEvents();
+  wire.handlers.altlink = ({ what }) => {
+    if (what === 'refresh') events.triggerRefreshAltLinkingCode();
+    else if (what === 'manual') events.triggerForceManualRefresh();
+    else if (what === 'primary_hello') events.triggerPrimaryHelloReceived();
+    else events.triggerErrorAltLinking();
+  };
+
   /** Eight characters, for the phone number `phone`. */
-  const codeFor = async (phone) => (await wire.ask({ op: 'altlink', phone: String(phone).replace(/\D/g, '') })).code;
+  async function codeFor(phone) {
+    const { code } = await wire.ask({ op: 'altlink', phone: String(phone).replace(/\D/g, '') });
+    sim.screen.say(`Enter code on phone: ${code.slice(0, 4)}-${code.slice(4)}`);
+    return code;
+  }
 
   sim.link = { refresh, advSecret };
   sim.define('WAWebAdvSignatureApi', () => ({ getADVSecretKey: () => advSecret, setADVSignedIdentity() {}, generateADVSecretKey() {} }));
@@ -84,6 +131,12 @@
     initializeQRLinking: async () => {},
     startAltLinkingFlow: codeFor,
   }));
-  sim.define('WAWebLinkDeviceAction', () => ({ genLinkDeviceCodeForPhoneNumber: codeFor }));
-  sim.define('WAWebLinkDeviceEvents', () => ({ WAWebLinkDeviceEvents: new sim.EventEmitter() }));
+  sim.define('WAWebLinkDeviceAction', () => ({
+    genLinkDeviceCodeForPhoneNumber: codeFor,
+    refreshAltLinkingCode: () => events.triggerRefreshAltLinkingCode(),
+    forceManualRefresh: () => events.triggerForceManualRefresh(),
+    errorAltLinking: () => events.triggerErrorAltLinking(),
+    primaryHelloReceivedAltLinking: () => events.triggerPrimaryHelloReceived(),
+  }));
+  sim.define('WAWebLinkDeviceEvents', () => ({ WAWebLinkDeviceEvents: events }));
 })(window.__SIM);

@@ -17,7 +17,7 @@
     }
     takeover() {
       if (this.state !== 'CONFLICT') throw new Error('takeover: the socket is not in conflict');
-      sim.wire.connect();
+      sim.wire.takeOver();
     }
     reconnect() {
       sim.wire.connect();

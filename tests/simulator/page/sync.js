@@ -7,6 +7,7 @@
   function synced() {
     if (Socket.state !== 'CONNECTED' || Socket.hasSynced) return; // lost again: the next `sync` sees to it
     Socket.set({ stream: 'CONNECTED', hasSynced: true });
+    sim.screen.say(`Linked as ${account.me}`);
     sim.commands.mainLoaded();
   }
 
@@ -22,6 +23,7 @@
     for (const group of m.groups || []) sim.groups.apply(group);
     Socket.set({ state: 'CONNECTED', stream: Socket.hasSynced ? 'CONNECTED' : 'SYNCING' });
     wire.taken();
+    if (Socket.hasSynced) sim.screen.say(`Linked as ${account.me}`);
     sim.commands.Cmd.trigger('offline_progress_update_from_bridge', 100);
     if (Socket.hasSynced) return;
     const earliest = sim.versionShownAt + (sim.syncedAfterMs ?? 1300);

@@ -14,6 +14,8 @@
   let stopped = false;
   /** Whether the server has taken us in, so that queued requests may go. */
   let ready = false;
+  /** Whether the next connection takes the account back from another browser. */
+  let takingOver = false;
 
   const isOpen = () => !!socket && socket.readyState === WebSocket.OPEN;
 
@@ -86,7 +88,9 @@
     socket = mine;
     mine.onopen = () => {
       const { device } = sim.account;
-      tell({ op: 'hello', creds: device ? { device } : null });
+      tell({ op: 'hello', creds: device ? { device } : null, takeover: takingOver });
+      takingOver = false;
+      tellStrays();
     };
     mine.onmessage = (e) => {
       if (mine !== socket) return;
@@ -111,10 +115,20 @@
     drop();
   }
 
+  function takeOver() {
+    takingOver = true;
+    connect();
+  }
+
+  function tellStrays() {
+    if (isOpen()) for (const stray of sim.untold.splice(0)) tell({ op: 'stray', ...stray });
+  }
+  sim.tellStrays = tellStrays;
+
   addEventListener('offline', drop);
   addEventListener('online', () => {
     if (!stopped) connect();
   });
 
-  sim.wire = { handlers, tell, tellPatiently, ask, askPatiently, taken, connect, end, isOpen };
+  sim.wire = { handlers, tell, tellPatiently, ask, askPatiently, taken, connect, takeOver, end, isOpen };
 })(window.__SIM);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -30,6 +30,8 @@ pub async fn serve(listener: TcpListener, world: Arc<World>) {
         .route("/accounts/{phone}/enter-code", post(enter_code))
         .route("/accounts/{phone}/devices", get(devices))
         .route("/accounts/{phone}/devices/{device}", delete(remove_device))
+        .route("/accounts/{phone}/ban", post(ban))
+        .route("/accounts/{phone}/unban", post(unban))
         .route("/accounts/{phone}/offline", post(offline))
         .route("/accounts/{phone}/online", post(online))
         .route("/accounts/{phone}/send", post(send))
@@ -43,6 +45,7 @@ pub async fn serve(listener: TcpListener, world: Arc<World>) {
         .route("/faults", post(arm))
         .route("/faults/{id}", delete(disarm))
         .route("/stats", get(stats))
+        .route("/strict", get(strict))
         .route("/reset", post(reset))
         .with_state(world);
     let _ = axum::serve(listener, Router::new().nest("/control", control)).await;
@@ -161,8 +164,34 @@ async fn devices(State(world): App, Path(phone): Path<String>) -> Result<Json<Va
     Ok(Json(json!(ids)))
 }
 
-async fn remove_device(State(world): App, Path((phone, device)): Path<(String, String)>) -> Result<StatusCode, Refusal> {
-    world.lock().remove_device(&phone, &device, "device_removed")?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    reason: Option<String>,
+}
+
+async fn remove_device(
+    State(world): App,
+    Path((phone, device)): Path<(String, String)>,
+    Query(why): Query<Why>,
+) -> Result<StatusCode, Refusal> {
+    world.lock().remove_device(&phone, &device, why.reason.as_deref().unwrap_or("device_removed"))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ban {
+    minutes: Option<u64>,
+}
+
+async fn ban(State(world): App, Path(phone): Path<String>, Json(ban): Json<Ban>) -> Result<StatusCode, Refusal> {
+    world.lock().ban(&phone, ban.minutes.unwrap_or(60).max(1) * 60)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn unban(State(world): App, Path(phone): Path<String>) -> Result<StatusCode, Refusal> {
+    world.lock().ban(&phone, 0)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -231,6 +260,11 @@ async fn disarm(State(world): App, Path(id): Path<u64>) -> Result<StatusCode, Re
 
 async fn stats(State(world): App) -> Json<Value> {
     Json(json!(world.lock().stats))
+}
+
+/// What pages did that they could not do on the real site.
+async fn strict(State(world): App) -> Json<Value> {
+    Json(json!(world.lock().strays))
 }
 
 async fn reset(State(world): App) -> StatusCode {

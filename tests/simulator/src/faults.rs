@@ -41,6 +41,44 @@ pub enum Kind {
     Hang,
     /// Functions that the page only names throw.
     Strict,
+    /// The next document lacks an export, or several: `export` names them, `Module.name`, with commas between.
+    BreakExport,
+    /// The next document says that it has synced `ms` after its version is known, at the earliest.
+    SyncedAfter,
+    /// Another browser has the account when a page comes back.
+    ConflictOnConnect,
+    /// The page is told that it is outdated, now.
+    Update,
+    /// The server says 503, now.
+    Unavailable,
+    /// The page's databases and storage are erased under its hands, now, and it loads anew.
+    Wipe,
+    /// Pairing codes live `ms`.
+    PairingFast,
+    /// No pairing code is given.
+    PairingRefused,
+    /// A pairing code that ends is not followed by another without the user.
+    PairingManual,
+    /// A frame is lost. `frame` names it: what the server says (`msg`, `ack`, `res`, `sync`, `history`, …) or the page asks (`send`, `got`, `read`, …).
+    FrameDrop,
+    /// A frame comes `ms` late; those after it do not wait.
+    FrameDelay,
+    /// A frame comes twice.
+    FrameDuplicate,
+    /// A frame of the server comes after the next one of its name.
+    FrameReorder,
+    /// The document is empty.
+    BlankPage,
+    /// The document is a 503.
+    PageError,
+    /// The document comes `ms` late.
+    SlowStart,
+    /// Uploads are refused with a 503.
+    UploadError,
+    /// Uploads take `ms`.
+    UploadStall,
+    /// Downloads are refused with a 410.
+    DownloadGone,
 }
 
 /// An armed fault.
@@ -61,6 +99,12 @@ pub struct Fault {
     /// Milliseconds, for those that take some.
     #[serde(default, alias = "gapMs")]
     pub ms: Option<u64>,
+    /// The name of the frames that it befalls; all, where it is not given.
+    #[serde(default)]
+    pub frame: Option<String>,
+    /// What `break_export` takes away.
+    #[serde(default)]
+    pub export: Option<String>,
     /// Anything else is refused by name.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, Value>,
@@ -92,7 +136,13 @@ impl Faults {
 
     /// Uses one of the kind, where it is armed for the account.
     pub fn take(&mut self, kind: Kind, account: &str) -> Option<Fault> {
-        let at = self.armed.iter().position(|f| f.kind == kind && f.account.as_deref().is_none_or(|a| a == account))?;
+        self.take_frame(kind, account, "")
+    }
+
+    /// Uses one of the kind, where it is armed for the account and the frame.
+    pub fn take_frame(&mut self, kind: Kind, account: &str, frame: &str) -> Option<Fault> {
+        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        let at = self.armed.iter().position(|f| f.kind == kind && fits(&f.account, account) && fits(&f.frame, frame))?;
         let fault = self.armed[at].clone();
         if let Some(times) = &mut self.armed[at].times {
             *times = times.saturating_sub(1);

@@ -25,14 +25,28 @@ const VERSION: &str = "2.3000.1044822804";
 const NAMES: &str = include_str!("../page/names.json");
 include!(concat!(env!("OUT_DIR"), "/scripts.rs"));
 
-/// Facts for the scripts. `strict`: a function that the page only names throws when it is called.
-fn prelude(profile: Profile, strict: bool, synced_after_ms: u64) -> String {
-    let sim = json!({"profile": profile.name(), "version": VERSION, "syncedAfterMs": synced_after_ms, "strict": strict});
+/// How a document differs from the ordinary.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// A function that the page only names throws when it is called.
+    pub strict: bool,
+    /// `hasSynced` flips so long after the page's version is known, at the earliest.
+    pub synced_after_ms: u64,
+    /// Exports (`Module.name`) that the page lacks.
+    pub broken: Vec<String>,
+}
+
+/// Facts for the scripts.
+fn prelude(profile: Profile, manner: &Manner) -> String {
+    let sim = json!({
+        "profile": profile.name(), "version": VERSION, "syncedAfterMs": manner.synced_after_ms, "strict": manner.strict,
+        "broken": manner.broken,
+    });
     format!("window.__SIM={sim};window.__NAMES={NAMES};\n")
 }
 
 /// The scripts in `of` parts; the first holds the loader, so that a late part leaves the page half there.
-pub fn part(profile: Profile, strict: bool, synced_after_ms: u64, n: usize, of: usize) -> String {
+pub fn part(profile: Profile, manner: &Manner, n: usize, of: usize) -> String {
     let cut = |i: usize| if i == 0 { 0 } else { 1 + (SCRIPTS.len() - 1) * i / of };
     let scripts = if n == 0 && of > 1 {
         &SCRIPTS[..1]
@@ -42,7 +56,7 @@ pub fn part(profile: Profile, strict: bool, synced_after_ms: u64, n: usize, of: 
         &SCRIPTS[cut(n).max(1)..cut(n + 1)]
     };
     let scripts = if n == 1 && of > 1 { &SCRIPTS[1..cut(2)] } else { scripts };
-    let mut text = if n == 0 { prelude(profile, strict, synced_after_ms) } else { String::new() };
+    let mut text = if n == 0 { prelude(profile, manner) } else { String::new() };
     for (_, script) in scripts {
         text.push_str(script);
         text.push_str("\n;\n");
@@ -73,8 +87,9 @@ mod tests {
 
     #[test]
     fn the_parts_hold_every_script_once_and_in_order() {
-        let whole = part(Profile::Current, false, 1300, 0, 1);
-        let parts: String = (0..3).map(|n| part(Profile::Current, false, 1300, n, 3)).collect();
+        let manner = Manner { strict: false, synced_after_ms: 1300, broken: Vec::new() };
+        let whole = part(Profile::Current, &manner, 0, 1);
+        let parts: String = (0..3).map(|n| part(Profile::Current, &manner, n, 3)).collect();
         assert_eq!(whole, parts);
         assert!(whole.contains("window.__SIM"));
     }

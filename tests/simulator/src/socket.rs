@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, body::Body, extract::Request, http::StatusCode, response::Response};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt, stream::FuturesUnordered};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -16,13 +16,15 @@ use tokio_tungstenite::{
 use crate::{
     World,
     faults::Kind,
-    world::{Out, SocketId},
+    world::{Out, SocketId, State},
 };
 
 /// Codes a list has; the first lives longer.
 const CODES: u32 = 6;
 const FIRST_CODE_MS: u64 = 60_000;
 const NEXT_CODE_MS: u64 = 20_000;
+/// A pairing code.
+const PAIRING_MS: u64 = 180_000;
 /// Between two chunks of history.
 const HISTORY_PAUSE_MS: u64 = 20;
 
@@ -57,12 +59,13 @@ async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(world: Ar
     let (mut sink, mut source) = stream.split();
     let (out, mut outgoing) = mpsc::unbounded_channel();
     let id = world.lock().connect(out);
+    let mut late = FuturesUnordered::new();
     loop {
         tokio::select! {
             frame = source.next() => match frame {
                 Some(Ok(Message::Text(text))) => {
                     if let Ok(frame) = serde_json::from_str::<Value>(&text) {
-                        heard(&world, id, &frame);
+                        arrived(&world, id, frame);
                     }
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
@@ -70,93 +73,178 @@ async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(world: Ar
             },
             told = outgoing.recv() => match told {
                 Some(Out::Frame(frame)) => if sink.send(Message::text(frame.to_string())).await.is_err() { break },
+                Some(Out::Later(ms, frame)) => late.push(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    frame
+                }),
                 Some(Out::Close) | None => break,
             },
+            Some(frame) = late.next() => if sink.send(Message::text(frame.to_string())).await.is_err() { break },
         }
     }
     world.lock().disconnect(id);
 }
 
-fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
-    let mut state = world.lock();
-    state.stats.frames += 1;
-    let op = frame["op"].as_str().unwrap_or_default();
-    let answer = |fields: Value| {
-        let mut answer = json!({"ev": "res", "n": frame["n"]});
-        if let (Some(answer), Value::Object(fields)) = (answer.as_object_mut(), fields) {
-            answer.extend(fields);
+/// A frame of a page, and what may befall it.
+fn arrived(world: &Arc<World>, id: SocketId, frame: Value) {
+    let (delay, times) = {
+        let mut state = world.lock();
+        let owner = state.owner(id).map(|(phone, _)| phone).unwrap_or_default();
+        let op = frame["op"].as_str().unwrap_or_default().to_owned();
+        let mut take = |kind| state.faults.take_frame(kind, &owner, &op);
+        if take(Kind::FrameDrop).is_some() {
+            return;
         }
-        answer
+        (take(Kind::FrameDelay), if take(Kind::FrameDuplicate).is_some() { 2 } else { 1 })
     };
-    let owner = state.owner(id);
-    match (op, &owner) {
-        ("hello", _) => match frame["creds"]["device"].as_str() {
-            Some(device) if state.refuses(device) => state.cut(id),
-            Some(device) if state.resume(id, device) => {
-                state.sync(id);
-                drop(state);
-                tokio::spawn(feed_history(world.clone(), id));
-            }
-            Some(_) => state.tell(id, json!({"ev": "loggedout", "reason": "unknown_companion"})),
-            None => {
-                drop(state);
-                tokio::spawn(codes(world.clone(), id));
-            }
-        },
-        ("ref", None) => {
-            drop(state);
-            tokio::spawn(codes(world.clone(), id));
-        }
-        ("altlink", None) => {
-            let code = state.pairing_code(id, frame["phone"].as_str().unwrap_or_default());
-            state.tell(id, answer(json!({"code": code})));
-        }
-        ("logout", Some((phone, device))) => {
-            let _ = state.remove_device(phone, device, "user_initiated");
-        }
-        ("got", Some(_)) => state.got(id, frame["ids"].as_array().map_or(&[][..], Vec::as_slice)),
-        ("got.history", Some(_)) => state.got_history(id, frame["chunk"].as_u64().unwrap_or_default()),
-        ("read", Some((phone, _))) => {
-            let _ = state.read(phone, frame["chat"].as_str().unwrap_or_default());
-        }
-        ("exists", Some(_)) => {
-            let found = state.account(frame["wid"].as_str().unwrap_or_default()).map(|a| (a.wid(), a.lid_wid())).ok();
-            let (wid, lid) = found.unzip();
-            state.tell(id, answer(json!({"wid": wid, "lid": lid})));
-        }
-        ("group.create", Some((phone, _))) => {
-            let members = frame["participants"].as_array().cloned().unwrap_or_default();
-            let group = state.make_group(phone, frame["title"].as_str().unwrap_or_default(), &members);
-            state.tell(id, answer(json!({"group": group})));
-        }
-        ("group.invite", Some(_)) => state.tell(id, answer(json!({"code": "SimulatedInvite"}))),
-        ("block", Some(_)) => state.tell(id, answer(json!({}))),
-        ("send", Some((phone, device))) => {
-            let (phone, device) = (phone.clone(), device.clone());
-            drop(state);
-            send(world, id, (&phone, &device), frame, &answer);
-        }
-        ("history", Some(_)) => state.tell(id, answer(json!({"msgs": []}))),
-        // Typing, presence: nobody looks. What wants an answer gets one.
-        _ if frame["n"].is_number() => state.tell(id, answer(json!({"error": "unknown_op"}))),
-        _ => {}
+    let world = world.clone();
+    let hear = move || (0..times).for_each(|_| heard(&world, id, &frame));
+    match delay {
+        None => hear(),
+        Some(fault) => drop(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(fault.ms.unwrap_or(500))).await;
+            hear();
+        })),
     }
 }
 
+/// A page that comes with credentials.
+fn hello(world: &Arc<World>, id: SocketId, device: &str, takeover: bool) {
+    let mut state = world.lock();
+    state.stats.takeovers += u64::from(takeover);
+    if let Some(seconds) = state.banned(device) {
+        state.tell(id, json!({"ev": "ban", "seconds": seconds}));
+        return state.cut(id);
+    }
+    if state.refuses(device) {
+        return state.cut(id);
+    }
+    if state.conflicts(id, device) {
+        return;
+    }
+    if !state.resume(id, device) {
+        let reason = state.why_removed(device).to_owned();
+        return state.tell(id, json!({"ev": "loggedout", "reason": reason}));
+    }
+    state.sync(id);
+    tokio::spawn(feed_history(world.clone(), id));
+}
+
+/// The answer to a request, by its number.
+fn answer(frame: &Value, fields: Value) -> Value {
+    let mut answer = json!({"ev": "res", "n": frame["n"]});
+    if let (Some(answer), Value::Object(fields)) = (answer.as_object_mut(), fields) {
+        answer.extend(fields);
+    }
+    answer
+}
+
+fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
+    let mut state = world.lock();
+    state.stats.frames += 1;
+    let text = |name: &str| frame[name].as_str().unwrap_or_default();
+    match text("op") {
+        "hello" if frame["creds"]["device"].is_string() => {
+            drop(state);
+            hello(world, id, frame["creds"]["device"].as_str().unwrap_or_default(), frame["takeover"] == true);
+        }
+        "hello" | "ref" if state.owner(id).is_none() => drop(tokio::spawn(codes(world.clone(), id))),
+        "altlink" if state.owner(id).is_none() => pairing(world, &mut state, id, frame),
+        "qr" => state.tell(id, answer(frame, qr(text("text")))),
+        "stray" => state.stray(text("what"), text("name")),
+        // Nobody looks at these.
+        "typing" | "presence" | "sub" => {}
+        // Asked at the moment in which the page was linked.
+        "hello" | "ref" => {}
+        _ => match state.owner(id) {
+            Some((phone, device)) => {
+                drop(state);
+                asked(world, id, (&phone, &device), frame);
+            }
+            // A page that has lost its account, to another browser or its phone, and has not heard yet.
+            None if frame["n"].is_number() => state.tell(id, answer(frame, json!({"error": "not_linked"}))),
+            None => {}
+        },
+    }
+}
+
+/// A page asks for a pairing code.
+fn pairing(world: &Arc<World>, state: &mut State, id: SocketId, frame: &Value) {
+    let phone = frame["phone"].as_str().unwrap_or_default();
+    let Some((number, code)) = state.pairing_code(id, phone) else {
+        return state.tell(id, answer(frame, json!({"error": "rate_overlimit"})));
+    };
+    let ttl = state.faults.take(Kind::PairingFast, phone).and_then(|f| f.ms).unwrap_or(PAIRING_MS);
+    state.tell(id, answer(frame, json!({"code": code})));
+    let world = world.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(ttl)).await;
+        world.lock().end_pairing(id, number);
+    });
+}
+
+/// What a linked page asks or says.
+fn asked(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: &Value) {
+    let mut state = world.lock();
+    let text = |name: &str| frame[name].as_str().unwrap_or_default();
+    let fields = match text("op") {
+        "logout" => {
+            let _ = state.remove_device(phone, device, "user_initiated");
+            return;
+        }
+        "got" => return state.got(id, frame["ids"].as_array().map_or(&[][..], Vec::as_slice)),
+        "got.history" => return state.got_history(id, frame["chunk"].as_u64().unwrap_or_default()),
+        "read" => {
+            let _ = state.read(phone, text("chat"));
+            return;
+        }
+        "send" => {
+            drop(state);
+            return send(world, id, (phone, device), frame);
+        }
+        "exists" => {
+            let (wid, lid) = state.account(text("wid")).map(|a| (a.wid(), a.lid_wid())).ok().unzip();
+            json!({"wid": wid, "lid": lid})
+        }
+        "group.create" => {
+            let members = frame["participants"].as_array().cloned().unwrap_or_default();
+            json!({"group": state.make_group(phone, text("title"), &members)})
+        }
+        "group.invite" => json!({"code": "SimulatedInvite"}),
+        "block" => json!({}),
+        "altlink" => json!({"error": "already_linked"}),
+        "history" => json!({"msgs": state.past_of(phone, text("chat"))}),
+        op => {
+            state.stray("unserved", &format!("ws {op}"));
+            json!({"error": "unknown_op"})
+        }
+    };
+    if frame["n"].is_number() {
+        state.tell(id, answer(frame, fields));
+    }
+}
+
+/// What the code for a text looks like: so many modules a side, row by row, `1` for a dark one.
+fn qr(text: &str) -> Value {
+    let Ok(code) = qrcode::QrCode::new(text) else { return json!({"error": "too_long"}) };
+    let modules: String = code.to_colors().into_iter().map(|c| c.select('1', '0')).collect();
+    json!({"side": code.width(), "modules": modules})
+}
+
 /// A message from a page, and what may befall it.
-fn send(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: &Value, answer: &dyn Fn(Value) -> Value) {
+fn send(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: &Value) {
     let mut state = world.lock();
     if state.faults.take(Kind::LoseFrameBefore, phone).is_some() {
         return state.cut(id);
     }
     if state.faults.take(Kind::SendError, phone).is_some() {
-        return state.tell(id, answer(json!({"error": "rate_limit"})));
+        return state.tell(id, answer(frame, json!({"error": "rate_limit"})));
     }
     let mut message = frame["m"].clone();
     message["author"] = Value::Null;
     let sent = match state.send(phone, Some(device), &message) {
         Ok(sent) => sent,
-        Err(_) => return state.tell(id, answer(json!({"error": "bad_request"}))),
+        Err(_) => return state.tell(id, answer(frame, json!({"error": "bad_request"}))),
     };
     if state.faults.take(Kind::LoseFrameAfter, phone).is_some() {
         return state.cut(id);
@@ -166,7 +254,7 @@ fn send(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: 
         return;
     }
     // The server's ack comes before the phone's.
-    let result = answer(json!({"t": sent.at}));
+    let result = answer(frame, json!({"t": sent.at}));
     match state.faults.take(Kind::AckDelay, phone) {
         Some(fault) => {
             let world = world.clone();

@@ -3,12 +3,14 @@
 mod account;
 mod history;
 mod lid;
+mod linking;
 mod routing;
+mod shaping;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,6 +27,8 @@ use crate::faults::{Fault, Faults, Kind};
 pub enum Out {
     /// A frame.
     Frame(Value),
+    /// A frame that comes late, by so many milliseconds; those after it do not wait.
+    Later(u64, Value),
     /// Close without a word.
     Close,
 }
@@ -38,8 +42,10 @@ struct Socket {
     owner: Option<(String, String)>,
     /// The code it shows now.
     code: Option<String>,
-    /// The pairing code it shows, and for which number.
-    pairing: Option<(String, String)>,
+    /// The pairing code it shows.
+    pairing: Option<linking::Pairing>,
+    /// Frames that wait until another of their kind has passed.
+    held: Vec<Value>,
 }
 
 /// Counts that tests assert on.
@@ -56,6 +62,24 @@ pub struct Stats {
     pub refs: u64,
     /// Sockets that said hello.
     pub hellos: u64,
+    /// Pages that took their account back after a conflict.
+    pub takeovers: u64,
+    /// Names that pages asked for and the real page does not have, requests to other hosts, paths that are not served: see `/strict`.
+    pub strays: u64,
+}
+
+/// What a page did that it could not do on the real site. Each once, in order.
+#[derive(Debug, Default, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Strays {
+    /// Modules and exports that the real page does not have: `Module` or `Module.export`.
+    pub names: BTreeSet<String>,
+    /// Addresses outside web.whatsapp.com that were asked for.
+    pub requests: BTreeSet<String>,
+    /// Paths and wire operations that nobody serves.
+    pub unserved: BTreeSet<String>,
+    /// Functions that the real page has, the simulator does not act out, and somebody called. No stray by itself.
+    pub stubs: BTreeSet<String>,
 }
 
 /// Everything behind the lock.
@@ -68,6 +92,10 @@ pub struct State {
     pub faults: Faults,
     /// Counters.
     pub stats: Stats,
+    /// What pages did beside the real page.
+    pub strays: Strays,
+    /// Why devices were removed that may come again.
+    removed: HashMap<String, String>,
     /// Uploaded media by hash.
     pub blobs: HashMap<String, bytes::Bytes>,
     next: u64,
@@ -146,7 +174,7 @@ impl State {
     /// A page has connected. `None`: refused.
     pub fn connect(&mut self, out: mpsc::UnboundedSender<Out>) -> SocketId {
         let id = self.number();
-        self.sockets.insert(id, Socket { out, owner: None, code: None, pairing: None });
+        self.sockets.insert(id, Socket { out, owner: None, code: None, pairing: None, held: Vec::new() });
         id
     }
 
@@ -158,13 +186,6 @@ impl State {
     /// Whose the socket is.
     pub fn owner(&self, id: SocketId) -> Option<(String, String)> {
         self.sockets.get(&id)?.owner.clone()
-    }
-
-    /// Tells one socket.
-    pub fn tell(&self, id: SocketId, frame: Value) {
-        if let Some(socket) = self.sockets.get(&id) {
-            let _ = socket.out.send(Out::Frame(frame));
-        }
     }
 
     /// Cuts one socket.
@@ -179,119 +200,15 @@ impl State {
         self.sockets.iter().filter(|(_, s)| ours(s)).map(|(id, _)| *id).collect()
     }
 
-    /// Issues the next code to an unlinked page. `false`: it is gone or linked by now.
-    pub fn issue_code(&mut self, id: SocketId, ttl_ms: u64) -> bool {
-        if self.sockets.get(&id).is_none_or(|s| s.owner.is_some()) {
-            return false;
-        }
-        self.stats.refs += 1;
-        let code = format!("2@{}{}", self.number(), "x".repeat(60));
-        self.tell(id, json!({"ev": "ref", "ref": code, "ttl": ttl_ms}));
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.code = Some(code);
-        }
-        true
-    }
-
-    /// The page's list of codes is used up.
-    pub fn no_code(&mut self, id: SocketId) {
-        if let Some(socket) = self.sockets.get_mut(&id).filter(|s| s.owner.is_none()) {
-            socket.code = None;
-            let _ = socket.out.send(Out::Frame(json!({"ev": "idle"})));
-        }
-    }
-
-    /// A phone scans what a page shows.
-    pub fn scan(&mut self, phone: &str, qr: &str) -> Result<(SocketId, Value), Refusal> {
-        let phone = self.account(phone)?.phone.clone();
-        let shown = qr.split(',').next().unwrap_or(qr);
-        let socket = self.sockets.iter().find(|(_, s)| s.owner.is_none() && s.code.as_deref() == Some(shown)).map(|(id, _)| *id);
-        self.link(phone, socket.ok_or(Refusal::Conflict("the code is not shown (any more)"))?)
-    }
-
-    /// A phone enters the pairing code that a page shows.
-    pub fn enter_code(&mut self, phone: &str, code: &str) -> Result<(SocketId, Value), Refusal> {
-        let phone = self.account(phone)?.phone.clone();
-        let plain = code.replace('-', "");
-        let fits = |s: &Socket| s.owner.is_none() && s.pairing.as_ref().is_some_and(|(p, c)| *p == phone && *c == plain);
-        let socket = self.sockets.iter().find(|(_, s)| fits(s)).map(|(id, _)| *id);
-        self.link(phone, socket.ok_or(Refusal::Conflict("no page shows this code for this number"))?)
-    }
-
-    /// A pairing code for a page and a number.
-    pub fn pairing_code(&mut self, id: SocketId, phone: &str) -> String {
-        let code: String =
-            format!("{:0>8}", self.number() * 7_919 % 100_000_000).chars().map(|c| char::from(b'A' + (c as u8 - b'0'))).collect();
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.pairing = Some((digits(phone), code.clone()));
-        }
-        code
-    }
-
-    fn link(&mut self, phone: String, id: SocketId) -> Result<(SocketId, Value), Refusal> {
-        let mut linked = account::Device::new(format!("dev{}", self.number()));
-        let device = linked.id.clone();
-        linked.history = self.history_of(&phone);
-        let account = self.account(&phone)?;
-        account.devices.push(linked);
-        let creds = json!({"device": device, "me": account.wid(), "lid": account.lid_wid(), "pushname": account.name});
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.owner = Some((phone, device));
-            (socket.code, socket.pairing) = (None, None);
-        }
-        self.tell(id, json!({"ev": "paired", "creds": creds}));
-        Ok((id, creds))
-    }
-
-    fn account_of(&self, device: &str) -> Option<String> {
-        self.accounts.values().find(|a| a.devices.iter().any(|d| d.id == device)).map(|a| a.phone.clone())
-    }
-
-    /// Whether a fault keeps this device out. One for all accounts acts before the hello, where nobody knows yet who comes.
-    pub fn refuses(&mut self, device: &str) -> bool {
-        self.account_of(device).is_some_and(|phone| self.faults.take(Kind::RefuseConnect, &phone).is_some())
-    }
-
-    /// A page that kept its credentials. `false`: the device is not linked any more.
-    pub fn resume(&mut self, id: SocketId, device: &str) -> bool {
-        self.stats.hellos += 1;
-        let Some(phone) = self.account_of(device) else { return false };
-        for other in self.sockets_of(&phone, Some(device)) {
-            self.tell(other, json!({"ev": "conflict"}));
-            if let Some(socket) = self.sockets.get_mut(&other) {
-                socket.owner = None;
-            }
-        }
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.owner = Some((phone, device.to_owned()));
-        }
-        true
-    }
-
-    /// Unlinks a device: its page is told.
-    pub fn remove_device(&mut self, phone: &str, device: &str, reason: &str) -> Result<(), Refusal> {
-        let account = self.account(phone)?;
-        let before = account.devices.len();
-        account.devices.retain(|d| d.id != device);
-        if account.devices.len() == before {
-            return Err(Refusal::NotFound("device"));
-        }
-        let phone = account.phone.clone();
-        for id in self.sockets_of(&phone, Some(device)) {
-            self.tell(id, json!({"ev": "loggedout", "reason": reason}));
-            if let Some(socket) = self.sockets.get_mut(&id) {
-                socket.owner = None;
-            }
-        }
-        Ok(())
-    }
-
     /// Arms a fault; those that act at once do so.
     pub fn fault(&mut self, fault: Fault) -> u64 {
         let frame = match fault.kind {
             Kind::Conflict => Some(json!({"ev": "conflict"})),
-            Kind::Ban => Some(json!({"ev": "ban", "minutes": 60})),
+            Kind::Ban => Some(json!({"ev": "ban", "seconds": 3_600})),
             Kind::Hang => Some(json!({"ev": "hang", "ms": fault.ms.unwrap_or(5_000)})),
+            Kind::Update => Some(json!({"ev": "update"})),
+            Kind::Unavailable => Some(json!({"ev": "unavailable"})),
+            Kind::Wipe => Some(json!({"ev": "wipe"})),
             Kind::KillSocket => None,
             _ => return self.faults.arm(fault),
         };
@@ -309,5 +226,19 @@ impl State {
             }
         }
         self.number()
+    }
+
+    /// Remembers what a page did beside the real page.
+    pub fn stray(&mut self, what: &str, text: &str) {
+        let strays = &mut self.strays;
+        let list = match what {
+            "name" => &mut strays.names,
+            "request" => &mut strays.requests,
+            "unserved" => &mut strays.unserved,
+            _ => &mut strays.stubs,
+        };
+        if list.insert(text.to_owned()) && what != "stub" {
+            self.stats.strays += 1;
+        }
     }
 }

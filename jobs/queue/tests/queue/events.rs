@@ -39,6 +39,93 @@ async fn publishers_that_overtake_and_repeat_one_another_leave_each_event_once_a
     let firehose = stream(&stores, &queue::keys::firehose(stores.tenant)).await;
     let seqs: Vec<i64> = firehose.ids.iter().filter_map(|e| e.get("seq")).collect();
     assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
+    assert!(firehose.ids.iter().all(|e| !e.contains_key("e") && e.get::<String>("type").as_deref() == Some("session.status")));
+    let more = stores.log(1).await;
+    events::publish(&stores.pool, &stores.redis.clone().with_firehose_bodies(true), stores.tenant, &more).await.unwrap();
+    let last = stream(&stores, &queue::keys::firehose(stores.tenant)).await.ids.pop().unwrap();
+    assert!(
+        last.get::<String>("e").is_some_and(|body| serde_json::from_str::<contract::Event>(&body).unwrap().id == more[0].id),
+        "where they are wanted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_told_to_whoever_listens_and_is_in_no_log() {
+    let stores = Stores::start().await;
+    let (host, session) = (Host::start(&stores).await, stores.session());
+    let lease = host.own(&stores, session).await;
+    let follow = readers(&stores).follow(stores.tenant).await.unwrap();
+    let mut told = follow.told();
+    let key = queue::keys::new_events(stores.tenant);
+    until_true("it listens", SOON, || async { stores.server.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", &key]).await.1 == 1 }).await;
+    queue::qr::write(&stores.redis, &lease, "2@abc", Duration::from_secs(20)).await.unwrap();
+    let code = tokio::time::timeout(SOON, told.recv()).await.expect("it comes").unwrap();
+    assert_eq!((code.session, code.data["qr"].as_str()), (Some(session), Some("2@abc")));
+    assert_eq!(store::counters::head(&stores.pool, stores.tenant).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_published_before_its_predecessor_comes_after_it_for_every_reader_and_the_late_publisher_adds_nothing() {
+    let stores = Stores::start().await;
+    let mut follow = readers(&stores).follow(stores.tenant).await.unwrap();
+    // As long as it does not hear the channel it reads Postgres, which proves nothing here.
+    let key = queue::keys::new_events(stores.tenant);
+    until_true("it listens", SOON, || async { stores.server.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", &key]).await.1 == 1 }).await;
+    let events = stores.log(2).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &events[1..]).await.unwrap();
+    let (written, firehose) = (queue::keys::events(stores.tenant), queue::keys::firehose(stores.tenant));
+    let seqs = async |key: &str| stream(&stores, key).await.ids.iter().map(|e| e.get("id")).collect::<Vec<Option<String>>>();
+    let both: Vec<_> = events.iter().map(|e| Some(e.id.to_string())).collect();
+    assert_eq!((seqs(&written).await, seqs(&firehose).await), (both.clone(), both.clone()));
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &events[..1]).await.unwrap();
+    assert_eq!((seqs(&written).await, seqs(&firehose).await), (both.clone(), both));
+    let last = stores.log(1).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &last).await.unwrap();
+    for seq in 1..=3 {
+        assert_eq!(tokio::time::timeout(SOON, follow.next()).await.expect("it comes").seq, seq);
+    }
+}
+
+/// A reader that has read up to 5 while the log went on to 21.
+async fn reader_at_five(stores: &Stores) -> queue::Follow {
+    let mut follow = readers(stores).follow(stores.tenant).await.expect("answers");
+    let first = stores.log(5).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &first).await.expect("answers");
+    for seq in 1..=5 {
+        assert_eq!(tokio::time::timeout(SOON, follow.next()).await.expect("it comes").seq, seq);
+    }
+    stores.log(15).await;
+    follow
+}
+
+async fn sees_six_to_twenty_one(stores: &Stores, mut follow: queue::Follow) {
+    let last = stores.log(1).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &last).await.expect("answers");
+    for seq in 6..=21 {
+        assert_eq!(tokio::time::timeout(SOON, follow.next()).await.expect("it comes").seq, seq);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_trimmed_under_a_reader_costs_it_no_event() {
+    let stores = Stores::start().await;
+    let follow = reader_at_five(&stores).await;
+    let key = queue::keys::events(stores.tenant);
+    // Appended without a word to the reader, then trimmed to the newest.
+    for seq in 6..=20 {
+        stores.server.run(&["XADD", &key, &format!("{seq}-0"), "id", "x", "e", "{}"]).await;
+    }
+    stores.server.run(&["XTRIM", &key, "MAXLEN", "1"]).await;
+    sees_six_to_twenty_one(&stores, follow).await;
+    assert_eq!(stream(&stores, &key).await.ids.last().map(|e| e.id.clone()), Some("21-0".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_deleted_under_a_reader_costs_it_no_event() {
+    let stores = Stores::start().await;
+    let follow = reader_at_five(&stores).await;
+    stores.server.run(&["DEL", &queue::keys::events(stores.tenant)]).await;
+    sees_six_to_twenty_one(&stores, follow).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

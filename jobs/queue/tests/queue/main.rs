@@ -1,6 +1,8 @@
 //! What the queue promises, against a Redis and a Postgres of each test's own.
 
 mod events;
+mod faults;
 mod lanes;
 mod leases;
+mod owners;
 mod support;

@@ -83,7 +83,7 @@ impl Store {
 
     pub async fn named(&self, name: &str) -> ChatId {
         let name = name.parse().expect("an address");
-        store::aliases::named(&self.pool, self.tenant, self.session, OURS, &name).await.expect("answers")
+        store::aliases::named(&self.pool, self.tenant, self.session, &name).await.expect("answers")
     }
 
     /// What the page tells of one person. The events are left to [`Store::log`].

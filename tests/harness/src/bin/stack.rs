@@ -9,7 +9,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use harness::{
-    Error, Folder, Settings, Stack, User,
+    Error, Folder, Settings, Stack, Tenant, User,
+    client::ApiClient,
     postgres::Postgres,
     process, random_word,
     services::{Host, Worker},
@@ -38,6 +39,13 @@ enum Command {
     },
     /// Ends what `run` started in this folder, and waits for it.
     Stop,
+    /// Runs a command beside an installation of its own whose default session is linked: `API_URL`, `ACCESS_TOKEN`, `ADMIN_EMAIL`,
+    /// `ADMIN_PASSWORD`, `PEER` (a phone to write to) and `SIMULATOR_URL` are set.
+    Linked {
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
     /// Runs a command with `DATABASE_URL` of a private, migrated Postgres.
     Postgres {
         /// The command and its arguments.
@@ -51,6 +59,7 @@ async fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run { hosts } => run(hosts).await,
         Command::Stop => stop().await,
+        Command::Linked { command } => linked(&command).await,
         Command::Postgres { command } => with_postgres(&command).await,
     };
     match done {
@@ -245,6 +254,24 @@ async fn stop() -> Result<ExitCode, Error> {
     process::send(pid, Signal::TERM);
     harness::until_true("the stack's end", LEAVE_WITHIN * 3, || async { running(&here).is_none() }).await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn linked(command: &[String]) -> Result<ExitCode, Error> {
+    const PEER: &str = "5511888880000";
+    let mut stack = Stack::with(Settings { faults: false, ..Settings::default() }).await?;
+    let _host = stack.try_host(2).await?;
+    let (email, password) = ("admin@zaguan.example", random_word(10));
+    let made = stack.make_tenant("Linked", email, &password)?;
+    let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+    let client = ApiClient::login(&stack.api.url(), email, &password).await;
+    let tenant = Tenant { client, id: text("tenant"), session: text("session") };
+    stack.sim.account(PEER).await;
+    tenant.link(&stack.sim, "5511999990000").await;
+    let mut child = tokio::process::Command::new(&command[0]);
+    child.args(&command[1..]).env("API_URL", stack.api.url()).env("ACCESS_TOKEN", tenant.client.token()).env("PEER", PEER);
+    child.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD", password).env("SIMULATOR_URL", &stack.sim.url);
+    let status = child.status().await?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn with_postgres(command: &[String]) -> Result<ExitCode, Error> {

@@ -71,8 +71,22 @@ pub struct Account {
     pub(super) lid_chats: BTreeSet<String>,
     /// Messages a chunk of history holds.
     pub(super) chunk: usize,
-    /// Messages whose receipt waits for the phone to come online: sender's phone, chat as the sender names it, id.
-    pub(super) undelivered: Vec<(String, String, String)>,
+    /// Until when WhatsApp keeps it out, seconds since 1970.
+    pub(super) banned_until: Option<u64>,
+    /// Messages that wait for the phone to come online.
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// A message that a phone without a connection does not show yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Whom its receipt goes to.
+    pub(super) sender: String,
+    /// The chat as the sender names it.
+    pub(super) chat: String,
+    /// The chat that it will be shown in.
+    pub(super) shown_in: String,
+    pub(super) message: Shown,
 }
 
 impl Account {
@@ -90,7 +104,8 @@ impl Account {
             lid_migrated: false,
             lid_chats: BTreeSet::new(),
             chunk: super::history::CHUNK,
-            undelivered: Vec::new(),
+            banned_until: None,
+            waiting: Vec::new(),
         }
     }
 
@@ -108,6 +123,24 @@ impl Account {
     pub fn contact(&self, other: &Self) -> Value {
         let name = self.book.get(&other.phone).map_or_else(|| Some(other.name.clone()), Clone::clone);
         json!({"id": other.wid(), "lid": other.lid_wid(), "name": name, "pushname": other.name})
+    }
+
+    /// A message arrives at the phone, which shows it once it has a connection. `false`: it was there already, and is counted.
+    pub(super) fn receive(&mut self, sender: &str, chat: &str, shown_in: &str, message: Shown) -> bool {
+        if self.online {
+            return self.show(shown_in, message);
+        }
+        let known = self.chats.get(shown_in).is_some_and(|shown| shown.iter().any(|m| m.id == message.id));
+        if let Some(waiting) = self.waiting.iter_mut().find(|w| w.shown_in == shown_in && w.message.id == message.id) {
+            waiting.message.duplicates += 1;
+            return false;
+        }
+        if known {
+            return self.show(shown_in, message);
+        }
+        let (sender, chat, shown_in) = (sender.to_owned(), chat.to_owned(), shown_in.to_owned());
+        self.waiting.push(Waiting { sender, chat, shown_in, message });
+        true
     }
 
     /// Shows a message on the phone. `false`: it was there already, and is counted.

@@ -175,6 +175,13 @@ impl State {
             .collect()
     }
 
+    /// What a phone shows of one chat, oldest first, as a page takes it.
+    pub fn past_of(&mut self, phone: &str, chat: &str) -> Vec<Value> {
+        let (chat, seen) = (self.canonical(chat), self.seen_by(phone, chat));
+        let shown = self.accounts.get(phone).and_then(|a| a.chats.get(&chat)).map(|shown| settled(shown)).unwrap_or_default();
+        shown.iter().map(|m| self.past_frame(&seen, &chat, m)).collect()
+    }
+
     /// A stored message as a page takes it, its chat as that page names it.
     fn past_frame(&mut self, seen: &str, chat: &str, m: &Shown) -> Value {
         let (name, lid) = self.account(&m.from).map(|a| (a.name.clone(), a.lid_wid())).unwrap_or_default();

@@ -142,7 +142,7 @@ impl State {
         let mut sent = Sent { at, sender: phone.to_owned(), chat: chat.clone(), id: id.clone(), delivered: Vec::new() };
         for to in recipients.iter().filter(|to| !to.is_empty()) {
             let theirs = if group { chat.clone() } else { from.clone() };
-            let fresh = self.account(to)?.show(&theirs, letter.shown(&from, false, 2));
+            let fresh = self.account(to)?.receive(phone, &chat, &theirs, letter.shown(&from, false, 2));
             if !fresh {
                 self.stats.duplicates += 1;
                 continue;
@@ -152,8 +152,6 @@ impl State {
             self.fan_out(to, &frame, None);
             if self.account(to)?.online {
                 sent.delivered.push(group.then(|| to.clone()));
-            } else {
-                self.account(to)?.undelivered.push((phone.to_owned(), chat.clone(), id.clone()));
             }
         }
         Ok(sent)
@@ -213,15 +211,16 @@ impl State {
         Ok(count)
     }
 
-    /// The phone loses or regains its connection. Back online, its messages are delivered.
+    /// The phone loses or regains its connection. Back online, it shows what came meanwhile.
     pub fn set_online(&mut self, phone: &str, online: bool) -> Result<(), Refusal> {
         let account = self.account(phone)?;
         account.online = online;
         let me = account.phone.clone();
-        let due = if online { std::mem::take(&mut account.undelivered) } else { Vec::new() };
-        for (sender, chat, id) in due {
-            let group = chat.ends_with("@g.us");
-            self.receipt(&sender, &chat, &id, 2, group.then_some(me.as_str()));
+        let due = if online { std::mem::take(&mut account.waiting) } else { Vec::new() };
+        for waiting in due {
+            let (id, group) = (waiting.message.id.clone(), waiting.chat.ends_with("@g.us"));
+            self.account(phone)?.show(&waiting.shown_in, waiting.message);
+            self.receipt(&waiting.sender, &waiting.chat, &id, 2, group.then_some(me.as_str()));
         }
         Ok(())
     }

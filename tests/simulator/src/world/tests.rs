@@ -130,7 +130,7 @@ fn only_the_code_that_a_page_shows_now_links_it() {
 fn a_pairing_code_is_for_the_number_that_it_was_asked_for() {
     let mut state = world();
     let (page, _) = unlinked(&mut state);
-    let code = state.pairing_code(page.id, ANA);
+    let (_, code) = state.pairing_code(page.id, ANA).unwrap();
     assert_eq!(code.len(), 8);
     assert!(state.enter_code(BRUNO, &code).is_err());
     assert!(state.enter_code(ANA, &format!("{}-{}", &code[..4], &code[4..])).is_ok());
@@ -316,4 +316,103 @@ fn a_number_that_moves_to_another_hidden_id_is_announced_and_the_old_id_reaches_
     text(&mut state, &ana, ANA, &old, "3EB01");
     assert!(ana.heard("ack").is_empty());
     assert!(state.account(BRUNO).unwrap().chats.is_empty());
+}
+
+#[test]
+fn a_pairing_code_ends_with_the_third_wrong_try_and_the_page_is_told_of_each() {
+    let mut state = world();
+    let (mut page, _) = unlinked(&mut state);
+    let (_, code) = state.pairing_code(page.id, ANA).unwrap();
+    assert!(state.enter_code(ANA, "AAAAAAAA").is_err());
+    assert_eq!(page.heard("altlink"), [json!({"ev": "altlink", "what": "primary_hello"})]);
+    assert!(state.enter_code(ANA, "AAAAAAAB").is_err());
+    assert_eq!(page.heard("altlink").len(), 1);
+    assert!(state.enter_code(ANA, "AAAAAAAC").is_err());
+    assert_eq!(page.heard("altlink")[1]["what"], "refresh");
+    assert_eq!(state.enter_code(ANA, &code).unwrap_err(), Refusal::Conflict("no page shows a code for this number"));
+}
+
+#[test]
+fn a_pairing_code_that_expires_is_refreshed_once_and_one_that_was_replaced_ends_nothing() {
+    let mut state = world();
+    let (mut page, _) = unlinked(&mut state);
+    let (first, _) = state.pairing_code(page.id, ANA).unwrap();
+    let (second, code) = state.pairing_code(page.id, ANA).unwrap();
+    state.end_pairing(page.id, first);
+    assert!(page.heard("altlink").is_empty());
+    state.end_pairing(page.id, second);
+    state.end_pairing(page.id, second);
+    assert_eq!(page.heard("altlink"), [json!({"ev": "altlink", "what": "refresh"})]);
+    assert!(state.enter_code(ANA, &code).is_err());
+}
+
+#[test]
+fn a_banned_account_is_cut_and_links_nothing_until_it_is_over() {
+    let mut state = world();
+    let mut ana = linked(&mut state, ANA);
+    state.ban(ANA, 600).unwrap();
+    assert_eq!(ana.heard("ban")[0]["seconds"], 600);
+    assert!(state.banned(&ana.device).is_some_and(|left| left > 500));
+    let (_page, code) = unlinked(&mut state);
+    assert_eq!(state.scan(ANA, &code).unwrap_err(), Refusal::Conflict("the account is banned"));
+    state.ban(ANA, 0).unwrap();
+    assert_eq!(state.banned(&ana.device), None);
+    assert!(state.scan(ANA, &code).is_ok());
+}
+
+#[test]
+fn a_phone_without_a_connection_shows_what_came_when_it_is_back_and_counts_what_came_twice() {
+    let mut state = world();
+    let (ana, mut bruno) = (linked(&mut state, ANA), linked(&mut state, BRUNO));
+    state.set_online(BRUNO, false).unwrap();
+    for _ in 0..2 {
+        text(&mut state, &ana, ANA, &format!("{BRUNO}@c.us"), "3EB01");
+    }
+    assert!(state.account(BRUNO).unwrap().chats.is_empty());
+    assert_eq!(bruno.heard("msg").len(), 1, "its linked devices have a connection of their own");
+    assert_eq!(state.stats.duplicates, 1);
+    state.set_online(BRUNO, true).unwrap();
+    let shown = &state.account(BRUNO).unwrap().chats[&format!("{ANA}@c.us")];
+    assert_eq!((shown.len(), shown[0].duplicates, shown[0].ack), (1, 1, 2));
+}
+
+#[test]
+fn a_device_that_comes_again_is_told_why_it_was_removed() {
+    let mut state = world();
+    let ana = linked(&mut state, ANA);
+    state.remove_device(ANA, &ana.device, "account_locked").unwrap();
+    assert_eq!((state.why_removed(&ana.device), state.why_removed("dev0")), ("account_locked", "unknown_companion"));
+}
+
+#[test]
+fn a_frame_is_lost_doubled_delayed_or_overtaken_as_it_is_named() {
+    let mut state = world();
+    let (ana, mut bruno) = (linked(&mut state, ANA), linked(&mut state, BRUNO));
+    bruno.heard("sync");
+    let send = |state: &mut State, fault: &str, ids: &[&str]| {
+        arm(state, json!({"kind": fault, "account": BRUNO, "frame": "msg", "times": 1, "ms": 7}));
+        for id in ids {
+            text(state, &ana, ANA, &format!("{BRUNO}@c.us"), id);
+        }
+    };
+    let ids = |frames: &[Value]| frames.iter().map(|f| f["m"]["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    send(&mut state, "frame_drop", &["3EB01", "3EB02"]);
+    assert_eq!(ids(&bruno.heard("msg")), ["3EB02"]);
+    send(&mut state, "frame_duplicate", &["3EB03", "3EB04"]);
+    assert_eq!(ids(&bruno.heard("msg")), ["3EB03", "3EB03", "3EB04"]);
+    send(&mut state, "frame_reorder", &["3EB05", "3EB06", "3EB07"]);
+    assert_eq!(ids(&bruno.heard("msg")), ["3EB06", "3EB05", "3EB07"]);
+    send(&mut state, "frame_delay", &["3EB08"]);
+    assert!(matches!(bruno.told.try_recv(), Ok(Out::Later(7, frame)) if frame["m"]["id"] == "3EB08"));
+}
+
+#[test]
+fn a_page_may_ask_for_one_chat_as_its_phone_shows_it() {
+    let mut state = world();
+    let made = state.make_history(ANA, past(2, 4, 100)).unwrap();
+    let chat = format!("{}@c.us", made[0]["phone"].as_str().unwrap());
+    let shown = state.past_of(ANA, &chat);
+    assert_eq!(shown.iter().map(|m| m["id"].clone()).collect::<Vec<_>>(), made[0]["ids"].as_array().unwrap().clone());
+    assert!(shown.iter().all(|m| m["chat"] == chat.as_str()));
+    assert!(state.past_of(ANA, &format!("{BRUNO}@c.us")).is_empty());
 }

@@ -30,6 +30,8 @@ pub enum Play {
     Run,
     /// Waits.
     Hold,
+    /// Hangs, whatever the test says later.
+    Hang,
     /// Panics.
     Panic,
 }
@@ -55,9 +57,12 @@ pub struct Host {
 
 impl Host {
     pub async fn start(stores: &Arc<Stores>) -> Self {
+        Self::with(stores, timings()).await
+    }
+
+    pub async fn with(stores: &Arc<Stores>, timings: Timings) -> Self {
         let id = HostId::new();
-        let (hub, backend) =
-            Hub::start(stores.redis.clone(), stores.pool.clone(), id, timings(), TaskTracker::new()).await.expect("starts");
+        let (hub, backend) = Hub::start(stores.redis.clone(), stores.pool.clone(), id, timings, TaskTracker::new()).await.expect("starts");
         let seen = Arc::new(Seen { started: Mutex::default(), handed: Mutex::default(), inside: watch::Sender::new((0, 0)) });
         let leases: Arc<Mutex<HashMap<SessionId, Lease>>> = Arc::default();
         let play = watch::Sender::new(Play::Run);
@@ -87,6 +92,17 @@ impl Host {
         let lease = self.hub.claim(&stores.claimable(session).await).await.expect("both stores answer")?;
         self.leases.lock().expect("not poisoned").insert(session, lease.clone());
         Some(lease)
+    }
+
+    /// Claims all of them and lets their jobs run.
+    pub async fn own_all(&self, stores: &Stores, sessions: &[SessionId]) {
+        for claim in store::leases::claimable(&stores.pool).await.expect("reads") {
+            if sessions.contains(&claim.session) {
+                let lease = self.hub.claim(&claim).await.expect("both stores answer").expect("it is free");
+                self.leases.lock().expect("not poisoned").insert(claim.session, lease);
+                self.hub.open(claim.session);
+            }
+        }
     }
 
     /// Claims it and lets its jobs run.
@@ -127,14 +143,18 @@ impl Drop for Inside {
 }
 
 async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, seen: Arc<Seen>, mut play: watch::Receiver<Play>) -> Done {
+    // Before anybody can see it inside: what the test says from then on is for later ones.
+    let now = *play.borrow();
     seen.handed.lock().expect("not poisoned").push(job.id);
     seen.inside.send_modify(|(now, most)| {
         *now += 1;
         *most = (*most).max(*now);
     });
     let _inside = Inside(seen.clone());
-    if *play.borrow() == Play::Panic {
-        panic!("as the test asked");
+    match now {
+        Play::Panic => panic!("as the test asked"),
+        Play::Hang => std::future::pending().await,
+        Play::Run | Play::Hold => {}
     }
     let held = *lease.expect("the host owns it").held();
     let state = store::lane_jobs::start(&stores.pool, &held, job.id, job.attempt, None).await.expect("answers");

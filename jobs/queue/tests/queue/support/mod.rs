@@ -3,22 +3,32 @@
 mod host;
 mod servers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use host::{Host, Play, timings};
 pub use servers::{PostgresServer, RedisServer};
 
 use contract::{Command, Event, JobId, Lane, MarkRead, SessionId, TenantId};
-use harness::{Folder, User};
+use harness::{Folder, User, faults::Faults};
 use queue::Redis;
 use store::{
     PgPool,
     accept::{Accepted, NewJob},
     leases::Claimable,
 };
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 /// For what should take milliseconds.
 pub const SOON: Duration = Duration::from_secs(10);
+
+/// Runs it beside the test.
+pub fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) -> JoinHandle<F::Output> {
+    TaskTracker::new().spawn(task)
+}
 
 /// The stores of one test, and a tenant in them.
 pub struct Stores {
@@ -27,8 +37,10 @@ pub struct Stores {
     pub tenant: TenantId,
     pub server: RedisServer,
     pub postgres: PostgresServer,
+    faults: OnceLock<Faults>,
+    user: User,
     /// Last: it ends after the servers whose files are in it.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Stores {
@@ -40,26 +52,69 @@ impl Stores {
         store::MIGRATIONS.run(&pool).await.expect("migrates");
         let redis = Redis::connect(server.url()).await.expect("the URL is good");
         let tenant = TenantId::new();
-        postgres.run(&format!(
-            "insert into tenant (id, name) values ('{0}', 'a'); insert into tenant_counter (tenant) values ('{0}')",
-            tenant.uuid()
-        ));
         // Redis has been there for long: nothing waits for it to settle.
         server.run(&["SET", "zg:birth", "1"]).await;
-        Arc::new(Self { redis, pool, tenant, server, postgres, _folder: folder })
+        let stores = Arc::new(Self { redis, pool, tenant, server, postgres, faults: OnceLock::new(), user, folder });
+        stores.insert_tenant(tenant);
+        stores
+    }
+
+    /// The fault points of this process, which are this test's alone. To be called before the first point is reached.
+    pub fn points(&self) -> &Faults {
+        self.faults.get_or_init(|| {
+            let faults = Faults::start(self.user, self.folder.path()).expect("listens");
+            assert!(contract::fault::ask_at(faults.path()), "one process a test: run it with nextest");
+            faults
+        })
     }
 
     /// A session that is working and that nobody owns.
     pub fn session(&self) -> SessionId {
+        self.session_of(self.tenant)
+    }
+
+    fn session_of(&self, tenant: TenantId) -> SessionId {
         let session = SessionId::new();
-        self.postgres.run(&format!(
-            "insert into session (id, tenant, name, wanted, state) values ('{0}', '{1}', '{2}', 'running', 'working');
-             insert into lane_position (session, tenant) values ('{0}', '{1}')",
-            session.uuid(),
-            self.tenant.uuid(),
-            &session.to_string()[20..],
-        ));
+        self.insert_sessions(tenant, &[session]);
         session
+    }
+
+    /// Many of them.
+    pub fn sessions(&self, count: usize) -> Vec<SessionId> {
+        let sessions: Vec<_> = (0..count).map(|_| SessionId::new()).collect();
+        self.insert_sessions(self.tenant, &sessions);
+        sessions
+    }
+
+    fn insert_sessions(&self, tenant: TenantId, sessions: &[SessionId]) {
+        let ids = sessions.iter().map(|s| format!("'{}'", s.uuid())).collect::<Vec<_>>().join(",");
+        self.postgres.run(&format!(
+            "insert into session (id, tenant, name, wanted, state)
+             select id, '{0}', right(id::text, 12), 'running', 'working' from unnest(array[{ids}]::uuid[]) id;
+             insert into lane_position (session, tenant) select unnest(array[{ids}]::uuid[]), '{0}'",
+            tenant.uuid(),
+        ));
+    }
+
+    /// A job for a session of another tenant.
+    pub fn job_of_another(&self) -> NewJob {
+        let tenant = TenantId::new();
+        self.insert_tenant(tenant);
+        NewJob { tenant, ..self.job(self.session_of(tenant)) }
+    }
+
+    fn insert_tenant(&self, tenant: TenantId) {
+        self.postgres.run(&format!(
+            "insert into tenant (id, name) values ('{0}', 'a'); insert into tenant_counter (tenant) values ('{0}')",
+            tenant.uuid()
+        ));
+    }
+
+    /// When so many statements wait for a lock.
+    pub async fn until_blocked(&self, count: usize) {
+        let blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        harness::until_true(&format!("{count} blocked statements"), SOON, || async { self.postgres.run(blocked) == count.to_string() })
+            .await;
     }
 
     /// What a claimer of it reads.

@@ -1,6 +1,10 @@
 //! The harness's servers, asked in the ways that these tests ask.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+};
 
 use harness::{Folder, User, postgres::Postgres};
 use redis::FromRedisValue;
@@ -71,5 +75,72 @@ impl PostgresServer {
         let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output().expect("psql runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+    /// Holds what `sql` locks until it is dropped.
+    pub fn lock(&self, sql: &str) -> Lock {
+        let mut psql = Command::new("psql");
+        psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX"]).arg(self.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut psql = psql.spawn().expect("psql runs");
+        let mut input = psql.stdin.take().expect("it is piped");
+        writeln!(input, "begin; {sql}; select 'locked';").expect("psql reads");
+        let output = BufReader::new(psql.stdout.take().expect("it is piped"));
+        assert!(output.lines().map_while(Result::ok).any(|line| line == "locked"), "{sql}");
+        Lock { _input: input, psql }
+    }
+
+    /// How many statements wait for a lock.
+    pub fn waiting(&self) -> usize {
+        let waiting = self.run("select count(*) from pg_stat_activity where wait_event_type = 'Lock'");
+        waiting.parse().expect("a count is a number")
+    }
+}
+
+/// Rows that somebody else has locked.
+pub struct Lock {
+    _input: std::process::ChildStdin,
+    psql: Child,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The transaction ends with its connection.
+        let _ = self.psql.kill();
+        let _ = self.psql.wait();
+    }
+}
+
+/// A transaction that somebody has opened and not ended.
+pub struct Held(Child);
+
+impl PostgresServer {
+    /// Runs SQL in a transaction that stays open.
+    pub fn hold(&self, sql: &str) -> Held {
+        let mut psql = Command::new("psql");
+        psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX"]).arg(self.url()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut held = Held(psql.spawn().expect("psql runs"));
+        held.say(&format!("begin; {sql};\n\\echo held"));
+        let said = BufReader::new(held.0.stdout.take().expect("piped"));
+        assert!(said.lines().map_while(Result::ok).any(|line| line == "held"), "{sql} was refused");
+        held
+    }
+}
+
+impl Held {
+    fn say(&mut self, text: &str) {
+        let stdin = self.0.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{text}").expect("psql reads");
+    }
+
+    /// Commits it.
+    pub fn commit(mut self) {
+        self.say("commit;\n\\q");
+        assert!(self.0.wait().expect("psql ends").success());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

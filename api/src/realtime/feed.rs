@@ -1,0 +1,244 @@
+//! One caller's view of its tenant's log, live. Transports only write down what comes out of it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
+use queue::Follow;
+use serde_json::json;
+use store::{
+    counters::{self, Ends},
+    events::{self, Filter},
+};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    auth::Caller,
+    problem::{Code, Problem},
+    state::AppState,
+};
+
+/// How often a caller is asked for again. With the second that its standing may be cached, this is how long a revoked one goes on hearing.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How old a judgement may be when its event is handed out.
+const JUDGED_FOR: Duration = Duration::from_millis(500);
+/// Events judged at once.
+const BATCH: usize = 200;
+/// Events that may come up behind a caller that does not take them.
+const UNDELIVERED: i64 = 1000;
+
+/// What comes next on a stream.
+pub enum Next {
+    /// An event that the caller may see and asked for.
+    Event(Arc<Event>),
+    /// Something that is in no log.
+    Told(Arc<Ephemeral>),
+    /// Events have been dropped before they were shown.
+    Gap(Ephemeral),
+    /// Nothing for a while; everything up to this `seq` has been judged.
+    Judged(i64),
+    /// The end, and why.
+    End(Ending),
+}
+
+/// Why a stream ends. All but the first are normal: the client comes again with its cursor.
+pub enum Ending {
+    /// The caller no longer counts.
+    Refused(Problem),
+    /// Too much came up behind it.
+    TooSlow,
+    /// The process ends.
+    Stopping,
+}
+
+impl Ending {
+    /// In a word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Refused(problem) => problem.code.as_str(),
+            Self::TooSlow => "too_slow",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// A caller, what it asked for, and how far it has come.
+pub struct Feed {
+    app: AppState,
+    caller: Caller,
+    filter: Filter,
+    follow: Follow,
+    told: broadcast::Receiver<Arc<Ephemeral>>,
+    /// Dropped events that have yet to be told of.
+    gap: Option<Ephemeral>,
+    /// Judged, not handed out yet, and when that was.
+    ready: VecDeque<Arc<Event>>,
+    judged_at: Instant,
+    /// Everything up to here has been judged and, where it was to be, handed out.
+    judged: i64,
+    /// The log's head when the caller came: what is behind it is a replay, which may be long.
+    joined_at: i64,
+    look_at: Instant,
+    speak_at: Instant,
+}
+
+impl Feed {
+    /// Opens the log behind `after`, or at its head.
+    ///
+    /// # Errors
+    /// `cursor_ahead`; `unavailable`.
+    pub async fn open(app: &AppState, caller: Caller, filter: Filter, after: Option<i64>) -> Result<Self, Problem> {
+        let ends = counters::ends(&app.pool, caller.tenant).await?;
+        let asked = after.unwrap_or(ends.head);
+        if asked > ends.head {
+            return Err(Problem::new(Code::CursorAhead, "the log has not come so far").field("after").with("head", json!(ends.head)));
+        }
+        let after = asked.max(ends.floor - 1);
+        let follow = app.readers.follow_from(caller.tenant, after).await?;
+        let now = Instant::now();
+        Ok(Self {
+            app: app.clone(),
+            caller,
+            filter,
+            told: follow.told(),
+            follow,
+            gap: (after > asked).then(|| gap(&caller, asked, &ends)),
+            ready: VecDeque::new(),
+            judged_at: now,
+            judged: after,
+            joined_at: ends.head,
+            look_at: now + LOOK_EVERY,
+            speak_at: now + app.timings.stream_keep_alive(),
+        })
+    }
+
+    /// Everything up to here has been judged.
+    pub const fn judged(&self) -> i64 {
+        self.judged
+    }
+
+    /// What comes next.
+    pub async fn next(&mut self) -> Next {
+        match self.find_next().await {
+            Ok(next) => next,
+            Err(ending) => Next::End(ending),
+        }
+    }
+
+    async fn find_next(&mut self) -> Result<Next, Ending> {
+        loop {
+            if let Some(gap) = self.gap.take() {
+                return Ok(Next::Gap(gap));
+            }
+            if !self.ready.is_empty() && self.judged_at.elapsed() > JUDGED_FOR {
+                let waiting = std::mem::take(&mut self.ready);
+                self.judge(waiting.into()).await?;
+            }
+            if let Some(event) = self.ready.pop_front() {
+                self.judged = event.seq;
+                self.speak_at = Instant::now() + self.app.timings.stream_keep_alive();
+                return Ok(Next::Event(event));
+            }
+            // Nothing waits: what came and was not shown has been judged too.
+            self.judged = self.judged.max(self.follow.last());
+            tokio::select! {
+                batch = self.follow.batch(BATCH) => {
+                    self.look_for_gap(&batch).await?;
+                    self.judge(batch).await?;
+                }
+                Ok(told) = self.told.recv() => {
+                    self.look().await?;
+                    if self.may_be_told(&told) {
+                        return Ok(Next::Told(told));
+                    }
+                }
+                () = sleep_until(self.look_at) => self.look().await?,
+                () = sleep_until(self.speak_at) => {
+                    self.speak_at = Instant::now() + self.app.timings.stream_keep_alive();
+                    return Ok(Next::Judged(self.judged));
+                }
+                () = self.app.stopping.cancelled() => return Err(Ending::Stopping),
+            }
+        }
+    }
+
+    /// Ends when the caller may hear no more, however long nothing is asked of the feed.
+    pub async fn ended(&mut self) -> Ending {
+        loop {
+            tokio::select! {
+                () = sleep_until(self.look_at) => {}
+                () = self.app.stopping.cancelled() => return Ending::Stopping,
+            }
+            if let Err(ending) = self.look().await {
+                return ending;
+            }
+            if self.follow.head() - self.judged.max(self.joined_at) > UNDELIVERED {
+                return Ending::TooSlow;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Ending> {
+        self.caller = self.caller.recheck(&self.app).await.map_err(Ending::Refused)?;
+        self.look_at = Instant::now() + LOOK_EVERY;
+        Ok(())
+    }
+
+    /// A hole in the numbers is either nothing to us (types that only newer services know) or what retention took while we were slow.
+    async fn look_for_gap(&mut self, batch: &[Arc<Event>]) -> Result<(), Ending> {
+        let Some(first) = batch.first().filter(|e| e.seq > self.judged + 1) else { return Ok(()) };
+        let ends = counters::ends(&self.app.pool, self.caller.tenant).await.map_err(|why| Ending::Refused(why.into()))?;
+        if ends.floor - 1 > self.judged && first.seq >= ends.floor {
+            self.gap = Some(gap(&self.caller, self.judged, &ends));
+        }
+        Ok(())
+    }
+
+    /// Keeps what the caller may see, by its standing and grants of now.
+    async fn judge(&mut self, batch: Vec<Arc<Event>>) -> Result<(), Ending> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
+        let _ = fault_point!("rights.revoke_mid_stream", "seq" => first.seq);
+        let _ = fault_point!("token.expires_mid_stream", "seq" => first.seq);
+        self.look().await?;
+        self.judged_at = Instant::now();
+        let viewer = self.caller.viewer();
+        if viewer.sees_all() && self.filter.chat.is_none() {
+            let asked_for: Vec<_> = batch.iter().filter(|e| self.asked_for(e)).cloned().collect();
+            self.ready.extend(asked_for);
+        } else {
+            let seen = events::judge(&self.app.pool, viewer, &self.filter, first.seq - 1, last.seq).await;
+            self.ready.extend(seen.map_err(|why| Ending::Refused(why.into()))?.into_iter().map(Arc::new));
+        }
+        Ok(())
+    }
+
+    fn asked_for(&self, event: &Event) -> bool {
+        self.asked_for_kind(event.kind, event.session)
+    }
+
+    fn asked_for_kind(&self, kind: EventType, of: Option<SessionId>) -> bool {
+        let Filter { types, session, chat: _ } = &self.filter;
+        (types.is_empty() || types.contains(&kind)) && (session.is_none() || *session == of)
+    }
+
+    /// Codes to scan are for ADMINs. Nothing else is told yet; what will concern a chat is judged by grants then.
+    fn may_be_told(&self, told: &Ephemeral) -> bool {
+        let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok();
+        for_admins && self.filter.chat.is_none() && self.asked_for_kind(told.kind, told.session)
+    }
+}
+
+fn gap(caller: &Caller, after: i64, ends: &Ends) -> Ephemeral {
+    Ephemeral {
+        id: EventId::new(),
+        seq: (),
+        kind: EventType::StreamGap,
+        timestamp: ends.now,
+        tenant: caller.tenant,
+        session: None,
+        chat: None,
+        data: json!({"after": after, "oldest": ends.floor}),
+    }
+}

@@ -1,0 +1,146 @@
+//! What an owner writes down: once, whole, and whatever happened in between.
+
+use std::sync::Arc;
+
+use contract::{ChatId, Command, HostId, MessageId, OwnerId, Reason, SendText, SessionId, SessionState};
+use harness::{proxy::Proxy, until_true};
+use store::{
+    Held, accept,
+    aliases::named,
+    incoming::{self, Incoming},
+    leases,
+    owned::{self, Account, Linked},
+};
+
+use crate::support::{SOON, Stores};
+
+const PEER: &str = "5511888880000";
+
+/// A session of which this process is the owner.
+async fn owned_session(stores: &Arc<Stores>) -> (SessionId, Held) {
+    let session = stores.session();
+    let claim = stores.claimable(session).await;
+    let held = leases::bump(&stores.pool, &claim, OwnerId::new(), HostId::new()).await.expect("bumps").expect("nobody else claims it");
+    (session, held)
+}
+
+fn account() -> Account {
+    Account { phone: "5511999990000".into(), lid: None, name: None }
+}
+
+#[tokio::test]
+async fn a_chat_made_by_a_request_that_straddles_the_first_link_becomes_one_with_the_accounts() {
+    let stores = Stores::start().await;
+    let (session, held) = owned_session(&stores).await;
+    let chat = async || named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
+    let first = chat().await;
+    assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
+    assert_eq!(chat().await, first, "the account has taken it over");
+
+    // A statement that began before the link commits after it.
+    let late = ChatId::new();
+    stores.postgres.run(&format!(
+        "insert into chat (id, tenant, session, account, kind, wa_id) values ('{0}', '{1}', '{2}', '', 'private', '{PEER}@c.us');
+         insert into chat_alias values ('{2}', '', '{PEER}@c.us', '{0}'), ('{2}', '', '7@lid', '{0}')",
+        late.uuid(),
+        stores.tenant.uuid(),
+        session.uuid()
+    ));
+    let id = MessageId::new();
+    let command = Command::SendText(SendText { message: id, to: PEER.parse().unwrap(), text: "hello".into() });
+    let message = accept::NewMessage { id, kind: "text", body: "hello".into(), account: String::new() };
+    let job = accept::NewJob { command, chat: Some(late), message: Some(message), ..stores.job(session) };
+    accept::accept(&stores.pool, &job, None).await.unwrap();
+
+    for _ in 0..2 {
+        assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
+    }
+    assert_eq!(chat().await, first);
+    assert_eq!(named(&stores.pool, stores.tenant, session, &"7@lid".parse().unwrap()).await.unwrap(), first, "all its names");
+    let of = |table: &str| stores.postgres.run(&format!("select chat from {table}"));
+    assert_eq!((of("job"), of("message")), (first.uuid().to_string(), first.uuid().to_string()));
+    assert_eq!(stores.postgres.run("select distinct account from message union select account from chat_alias"), account().phone);
+}
+
+fn message(chat: ChatId, wa_id: &str) -> Incoming {
+    Incoming {
+        chat,
+        from_me: false,
+        sender: String::new(),
+        sender_lid: None,
+        sender_phone: None,
+        source: "phone",
+        wa_id: wa_id.into(),
+        kind: "text".into(),
+        body: Some("hello".into()),
+        ack: 1,
+        // Later than the link, whenever that is.
+        at: 4_000_000_000,
+        reply_to: None,
+        announce: true,
+        recovered: false,
+        row_id: None,
+        sender_name: None,
+    }
+}
+
+/// A pool whose connections can be cut.
+async fn by_proxy(stores: &Stores) -> (Proxy, store::PgPool) {
+    let url = stores.postgres.url();
+    let proxy = Proxy::before(&url).await.expect("a port is free");
+    let pool = store::connect(&proxy.url(&url), 2).await.expect("connects");
+    (proxy, pool)
+}
+
+/// Runs `statement` so that its connection is lost while it waits for the tenant's counter, and again beside it. Answers the events of the log.
+async fn repeated_beside_itself<F: Future<Output = ()> + Send + 'static>(
+    stores: &Arc<Stores>,
+    statement: impl Fn(store::PgPool) -> F,
+) -> String {
+    let (proxy, pool) = by_proxy(stores).await;
+    let tasks = tokio_util::task::TaskTracker::new();
+    let counter = stores.postgres.lock("select 1 from tenant_counter for update");
+    let first = tasks.spawn(statement(pool));
+    until_true("the first try waits", SOON, || async { stores.postgres.waiting() == 1 }).await;
+    proxy.cut();
+    let _ = first.await;
+    let second = tasks.spawn(statement(stores.pool.clone()));
+    until_true("the second try waits", SOON, || async { stores.postgres.waiting() == 2 }).await;
+    drop(counter);
+    second.await.expect("the second try is told what became of it");
+    stores.postgres.run("select seq || ' ' || type from event order by seq")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_recorded_again_beside_its_unfinished_first_try_is_one_event() {
+    let stores = Stores::start().await;
+    let (session, held) = owned_session(&stores).await;
+    owned::link(&stores.pool, &held, &account()).await.unwrap();
+    let chat = named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
+    let log = repeated_beside_itself(&stores, |pool| async move {
+        let rows = [message(chat, "3A01"), message(chat, "3A02")];
+        // The first one is not told what became of it.
+        if let Ok(events) = incoming::record(&pool, &held, &rows, None).await {
+            assert!(events.is_some(), "still ours");
+        }
+    });
+    assert_eq!(log.await, "1 message\n2 message");
+    let again = incoming::record(&stores.pool, &held, &[message(chat, "3A02"), message(chat, "3A03")], None).await.unwrap();
+    assert_eq!(again.expect("still ours").len(), 1, "what is new is told");
+    assert_eq!(stores.postgres.run("select unread from chat"), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_written_again_beside_its_unfinished_first_try_is_one_event() {
+    let stores = Stores::start().await;
+    let (_, held) = owned_session(&stores).await;
+    let state = (SessionState::LoggedOut, Some(Reason::DeviceRemoved));
+    let log = repeated_beside_itself(&stores, |pool| async move {
+        if let Ok(events) = owned::set_state(&pool, &held, state, None, false).await {
+            assert!(events.is_some(), "still ours");
+        }
+    });
+    assert_eq!(log.await, "1 session.status");
+    let stopped = owned::set_state(&stores.pool, &held, (SessionState::Stopped, None), None, false).await.unwrap();
+    assert!(stopped.is_none(), "not wished for");
+}

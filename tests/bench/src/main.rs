@@ -1,0 +1,96 @@
+//! `make bench`: ours beside the least that could do the same, in one run on one machine. Only ratios of one run mean anything.
+
+mod api;
+mod bare;
+mod browser;
+mod cdp;
+mod idle;
+mod lanes;
+mod load;
+mod raw;
+mod report;
+mod stores;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use harness::{Error, Settings, Stack};
+
+use crate::report::Report;
+
+/// Side-by-side benchmarks, results as ratios.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    /// Only these parts.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Where the results go as JSON.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Accepting, starting and ending jobs, beside a raw Redis loop and pgbench.
+    Lanes,
+    /// The API, beside a bare axum + JWT + EVALSHA handler.
+    Api,
+    /// Sending through the browser, beside wa-js called from a bare CDP client.
+    Browser,
+    /// What a thousand idle sessions cost.
+    Idle,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The bare handler that the API is compared with, as a process of its own.
+    Bare {
+        /// Where it listens.
+        addr: SocketAddr,
+        /// Its Redis.
+        redis: String,
+        /// The public key of the tokens, base64.
+        key: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.command {
+        Some(Command::Bare { addr, redis, key }) => bare::serve(*addr, redis, key).await,
+        None => run(&args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("zaguan-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), Error> {
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = Report::default();
+    if wanted(Part::Lanes) {
+        lanes::measure(&mut report).await?;
+    }
+    if wanted(Part::Idle) {
+        idle::measure(&mut report).await?;
+    }
+    if wanted(Part::Api) || wanted(Part::Browser) {
+        let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
+        if wanted(Part::Api) {
+            api::measure(&mut stack, &mut report).await?;
+        }
+        if wanted(Part::Browser) {
+            browser::measure(&mut stack, &mut report).await?;
+        }
+    }
+    report.print();
+    report.write(&args.json)
+}

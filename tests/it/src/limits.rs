@@ -1,0 +1,156 @@
+//! Limits: what a tenant may use, refused beyond it with a time to come again; kept where they protect people, open where Redis is away.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use harness::{Stack, Tenant, client::Answer};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::PEER;
+
+fn set(stack: &Stack, tenant: &Tenant, name: &str, value: i64) {
+    let id: contract::TenantId = tenant.id.parse().expect("an id");
+    stack.postgres.sql(&format!("insert into usage_limit (tenant, name, value) values ('{}', '{name}', {value})", id.uuid()));
+}
+
+async fn send(tenant: &Tenant, to: &str, headers: &[(&str, &str)]) -> Answer {
+    let body = json!({"type": "text", "text": "x", "whenUnavailable": "queue"});
+    tenant.client.ask(Method::POST, &format!("/api/chats/{to}/messages"), headers, Some(body)).await
+}
+
+fn refusal(answer: &Answer) -> (StatusCode, &Value) {
+    assert!(answer.headers["retry-after"].to_str().is_ok_and(|s| s.parse::<u64>().is_ok_and(|s| s > 0)), "{:?}", answer.headers);
+    (answer.status, &answer.body["code"])
+}
+
+#[tokio::test]
+async fn sends_beyond_the_minutes_are_refused_and_every_answer_says_what_is_left() {
+    let stack = Stack::start().await;
+    let (ana, bea) = (stack.tenant("ana").await, stack.tenant("bea").await);
+    set(&stack, &ana, "sendsPerMinute", 3);
+    let first = send(&ana, PEER, &[("idempotency-key", "k")]).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    assert_eq!(first.headers["ratelimit-policy"], "\"sendsPerMinute\";q=3;w=60, \"sendsPerDay\";q=50000;w=86400");
+    assert!(first.headers["ratelimit"].to_str().unwrap().starts_with("\"sendsPerMinute\";r=2;t="));
+    for _ in 0..2 {
+        assert_eq!(send(&ana, PEER, &[]).await.status, StatusCode::ACCEPTED);
+    }
+    let beyond = send(&ana, PEER, &[]).await;
+    assert_eq!(refusal(&beyond), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    assert!(beyond.headers["ratelimit"].to_str().unwrap().starts_with("\"sendsPerMinute\";r=0;t="));
+    let repeated = send(&ana, PEER, &[("idempotency-key", "k")]).await;
+    assert_eq!((repeated.status, &repeated.body["id"]), (StatusCode::ACCEPTED, &first.body["id"]), "a repeated request sends nothing");
+    assert_eq!(ana.client.get("/api/jobs").await.ok()["items"].as_array().unwrap().len(), 3);
+    assert_eq!(send(&bea, PEER, &[]).await.status, StatusCode::ACCEPTED, "another tenant has its own");
+
+    set(&stack, &bea, "sendsPerDay", 1);
+    let tomorrow = harness::until("the limit to be read anew", Duration::from_secs(10), || async {
+        let answer = send(&bea, PEER, &[]).await;
+        (answer.status == StatusCode::TOO_MANY_REQUESTS).then_some(answer)
+    })
+    .await;
+    assert_eq!(refusal(&tomorrow).1, "quota_exceeded");
+}
+
+#[tokio::test]
+async fn new_chats_stop_at_the_cap_exactly_however_many_are_asked_for_at_once_and_known_chats_go_on() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let number = |n: usize| format!("55119{n:08}");
+    let answers = join_all((0..40).map(|n| {
+        let ana = &ana;
+        async move { send(ana, &number(n), &[("idempotency-key", &format!("key-{n}"))]).await }
+    }))
+    .await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().enumerate().partition(|(_, a)| a.status == StatusCode::ACCEPTED);
+    assert_eq!(accepted.len(), 20, "the day after linking, and before it");
+    for (_, answer) in &refused {
+        assert_eq!(refusal(answer), (StatusCode::TOO_MANY_REQUESTS, &json!("new_chat_cap")));
+    }
+    let (known, fresh) = (accepted[0].0, refused[0].0);
+    assert_eq!(send(&ana, &number(known), &[]).await.status, StatusCode::ACCEPTED, "a known chat is not new");
+    assert_eq!(ana.client.get("/api/jobs").await.ok()["items"].as_array().unwrap().len(), 21);
+
+    // Somebody who wrote first is no stranger.
+    let session: contract::SessionId = ana.session.parse().unwrap();
+    stack.postgres.sql(&format!(
+        "update chat set last_message_at = now() where session = '{}' and phone = '{}'",
+        session.uuid(),
+        number(refused[1].0)
+    ));
+    assert_eq!(send(&ana, &number(refused[1].0), &[]).await.status, StatusCode::ACCEPTED);
+
+    // A week after linking the cap has come half its way; a refusal was not remembered under its key.
+    stack.postgres.sql("update session set linked_at = now() - interval '7 days'");
+    assert_eq!(send(&ana, &number(fresh), &[("idempotency-key", &format!("key-{fresh}"))]).await.status, StatusCode::ACCEPTED);
+    assert_eq!(stack.postgres.sql("select new_chats || ' of ' || new_chats_cap from lane_position"), "21 of 110");
+}
+
+#[tokio::test]
+async fn streams_and_waiting_requests_beyond_their_number_are_refused_until_one_ends() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let open = || ana.client.stream("/api/events/stream", &[]);
+    let mut streams: Vec<_> = join_all((0..30).map(|_| open())).await;
+    let refused: Vec<_> = streams.iter().filter_map(|s| s.as_ref().err()).collect();
+    assert_eq!(refused.len(), 10, "20 a principal");
+    assert_eq!(refusal(refused[0]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    streams.retain(Result::is_ok);
+    streams.pop();
+    let again = harness::until("a place to be free", Duration::from_secs(5), || async { open().await.ok() }).await;
+    drop(again);
+
+    let job = send(&ana, PEER, &[]).await.body["id"].as_str().unwrap().to_owned();
+    let began = std::time::Instant::now();
+    let waits = join_all((0..120).map(|_| ana.client.ask(Method::GET, "/api/events?after=0&types=session.gap&wait=2", &[], None))).await;
+    let refused = waits.iter().filter(|a| refusal_or_none(a)).count();
+    assert_eq!(refused, 70, "50 wait, the others are told to come again");
+    assert!(began.elapsed() < Duration::from_secs(15));
+    let path = format!("/api/jobs/{job}");
+    let waited = harness::until("a place to be free", Duration::from_secs(5), || async {
+        let answer = ana.client.ask(Method::GET, &path, &[("prefer", "wait=1")], None).await;
+        (answer.status == StatusCode::OK).then_some(answer)
+    });
+    waited.await;
+}
+
+fn refusal_or_none(answer: &Answer) -> bool {
+    match answer.status {
+        StatusCode::OK => false,
+        StatusCode::TOO_MANY_REQUESTS => refusal(answer).1 == "rate_limited",
+        other => panic!("{other}: {}", answer.body),
+    }
+}
+
+#[tokio::test]
+async fn while_redis_is_away_nobody_is_refused_and_it_is_counted() {
+    let mut stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "sendsPerMinute", 1);
+    stack.redis.kill().await;
+    for _ in 0..2 {
+        let sent = send(&ana, PEER, &[]).await;
+        assert_eq!((sent.status, sent.headers.get("ratelimit")), (StatusCode::ACCEPTED, None));
+    }
+    assert!(ana.client.stream("/api/events/stream", &[]).await.is_ok());
+    let metrics = reqwest::get(stack.api.metrics_url()).await.unwrap().text().await.unwrap();
+    let line = metrics.lines().find(|l| l.starts_with("zaguan_limits_not_kept_total")).expect("it is counted");
+    assert!(line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() >= 3.0, "{line}");
+}
+
+#[tokio::test]
+async fn no_more_sessions_are_made_than_the_operator_allows_and_the_admin_can_read_it() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "sessions", 4);
+    let names: Vec<_> = (0..9).map(|n| format!("s{n}")).collect();
+    let made = join_all(names.iter().map(|name| ana.client.post("/api/sessions", json!({"name": name})))).await;
+    let refused: Vec<_> = made.iter().filter(|a| a.status != StatusCode::CREATED).collect();
+    assert_eq!(refused.len(), 6, "three beside the default one, however many are asked for at once");
+    assert_eq!(refusal(refused[0]), (StatusCode::TOO_MANY_REQUESTS, &json!("quota_exceeded")));
+    let limits = ana.client.get("/api/limits").await.ok();
+    let one = |name: &str| limits["items"].as_array().unwrap().iter().find(|l| l["name"] == name).cloned().unwrap();
+    assert_eq!(one("sessions"), json!({"name": "sessions", "value": 4, "used": 4}));
+    assert_eq!(one("newChatsPerDay"), json!({"name": "newChatsPerDay", "value": 200, "used": null}));
+}
