@@ -138,7 +138,7 @@ pub async fn set_state(
     )
     .fetch_all(pool)
     .await?;
-    let row = |r: Option<log::Row>| r.and_then(|r| r.event(held.tenant()));
+    let row = |r: Option<log::Row>| r.map(|r| r.event(held.tenant()));
     Ok((!rows.is_empty()).then(|| {
         rows.into_iter()
             .filter_map(|r| {

@@ -96,17 +96,6 @@ impl Postgres {
         format!("postgres://zaguan@127.0.0.1:{}/zaguan", self.port)
     }
 
-    /// Runs SQL as its owner and answers what it prints.
-    ///
-    /// # Panics
-    /// Where Postgres refuses it.
-    pub fn sql(&self, sql: &str) -> String {
-        let mut psql = std::process::Command::new("psql");
-        let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output().expect("psql runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -48,7 +48,8 @@ pub struct Tenant {
     pub id: String,
     /// Its default session.
     pub session: String,
-    password: String,
+    /// The password of its ADMIN.
+    pub password: String,
 }
 
 impl Tenant {
