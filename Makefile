@@ -46,11 +46,12 @@ page: setup ## the script that runs inside the page, from TypeScript
 sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
 	@.ci/sqlx
 
-openapi: page ## rewrites api/openapi.json and docs/problems.md from the sources
+openapi: page ## rewrites api/openapi.json, docs/problems.md and docs/authorization.md from the sources
 	cargo build --quiet --workspace --bin zaguan-api
 	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
 	target/debug/zaguan-api problems > docs/problems.md
+	target/debug/zaguan-api authorization > docs/authorization.md
 
 contract: setup ## others' tools on the document: validator, generated clients, fuzzer (after a build for the tests)
 	@.ci/contract

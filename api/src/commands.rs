@@ -6,22 +6,25 @@ use std::{
     path::Path,
 };
 
-use contract::{TenantId, UserId};
+use contract::{AuditAction, TenantId, UserId};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use store::tenants::NewTenant;
+use store::{
+    audit::Act,
+    links::{self, NewLink, Purpose},
+    tenants::NewTenant,
+    users,
+};
 
 use crate::{
     auth,
-    config::{Migrate, TenantCreate},
+    config::{Migrate, PasswordReset, TenantCreate},
+    timestamp::Timestamp,
 };
 
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Shorter passwords are guessed.
-const SHORTEST_PASSWORD: usize = 8;
-
-/// Applies the migrations, gives the services' role its timeouts, and makes the event log's partitions.
+/// Applies the migrations, gives the services' role its rights and timeouts, and makes the event log's partitions.
 ///
 /// # Errors
 /// What Postgres says.
@@ -29,6 +32,9 @@ pub async fn migrate(config: Migrate) -> Done {
     let pool = store::connect_owner(config.database_url.expose_secret()).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
     store::MIGRATIONS.run(&pool).await?;
     store::schema::limit_role(&pool, config.app_role.as_deref()).await?;
+    if let Some(role) = &config.app_role {
+        store::schema::let_work(&pool, role).await?;
+    }
     store::schema::ensure_event_partitions(&pool).await?;
     Ok(())
 }
@@ -39,9 +45,7 @@ pub async fn migrate(config: Migrate) -> Done {
 /// What is wrong with the password, the e-mail address or the database.
 pub async fn create_tenant(config: TenantCreate) -> Done {
     let password = read_password(&config.password_file)?;
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(format!("the password needs at least {SHORTEST_PASSWORD} characters").into());
-    }
+    auth::acceptable_password(&password)?;
     if !config.email.contains('@') || config.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("--email: expected an e-mail address".into());
     }
@@ -51,6 +55,22 @@ pub async fn create_tenant(config: TenantCreate) -> Done {
     let new = NewTenant { id, name: &config.name, email: &config.email, password_hash: &hash };
     let session = store::tenants::create(&pool, &new).await?;
     print(&json!({"tenant": id, "user": UserId::from_uuid(id.uuid()), "session": session}).to_string())
+}
+
+/// Makes a link to a new password; prints it. Nobody's password is changed until it is used.
+///
+/// # Errors
+/// What the database says; that nobody logs in with the address.
+pub async fn reset_password(config: PasswordReset) -> Done {
+    let pool = store::connect(config.database_url.expose_secret(), 1).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
+    let nobody = "--email: no active user logs in with this address";
+    let user = users::credentials(&pool, &config.email).await?.ok_or(nobody)?;
+    let secret = auth::Secret::random(auth::Kind::PasswordReset).ok_or("the system has no randomness")?;
+    let link = NewLink { hash: secret.hash(), lifetime: Purpose::PasswordReset.lifetime() };
+    let act = Act::new(None, AuditAction::PasswordLinkMade, user.user, json!({"operator": true}));
+    let expires_at = links::make(&pool, user.tenant, user.user, Purpose::PasswordReset, &link, &act).await?.ok_or(nobody)?;
+    let url = auth::link_url(&config.public_url, Purpose::PasswordReset, secret);
+    print(&json!({"url": url, "expiresAt": Timestamp(expires_at)}).to_string())
 }
 
 /// Prints the OpenAPI document.
@@ -68,6 +88,14 @@ pub fn openapi() -> Done {
 /// Where standard output is closed.
 pub fn problems() -> Done {
     Ok(write!(std::io::stdout(), "{}", crate::routes::docs::problems_md())?)
+}
+
+/// Prints `docs/authorization.md`.
+///
+/// # Errors
+/// Where standard output is closed.
+pub fn authorization() -> Done {
+    print(auth::table(&crate::document()).trim_end())
 }
 
 fn read_password(path: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {

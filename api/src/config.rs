@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
 use service::Environment;
@@ -26,10 +26,24 @@ pub enum Command {
     /// Tenants.
     #[command(subcommand)]
     Tenant(Tenant),
+    /// People.
+    #[command(subcommand)]
+    User(User),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the page of problem codes.
     Problems,
+    /// Print who may do what, as the OpenAPI document declares it.
+    Authorization,
+}
+
+/// How a Lambda function answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LambdaResponse {
+    /// Whole: API Gateway, load balancers, function URLs.
+    Buffered,
+    /// As it comes: function URLs that stream.
+    Streaming,
 }
 
 /// Configuration of `serve`.
@@ -59,6 +73,9 @@ pub struct Serve {
     /// How callers reach this installation, as https://api.example.com. Tokens name it as their issuer.
     #[arg(long, env = "PUBLIC_URL")]
     pub public_url: Option<String>,
+    /// Addresses and networks of our own proxies, comma-separated: only what they say in X-Forwarded-For is believed.
+    #[arg(long, env = "TRUSTED_PROXIES", default_value = "")]
+    pub trusted_proxies: String,
     /// Durations of the protocol that differ from their defaults, as JSON: {"leaseTtlMs": 2000}.
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,
@@ -71,6 +88,9 @@ pub struct Serve {
     /// Set by AWS Lambda.
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", hide = true)]
     pub lambda: Option<String>,
+    /// How a Lambda function answers: whole, or as a stream, which only a function URL with InvokeMode RESPONSE_STREAM understands.
+    #[arg(long, env = "LAMBDA_RESPONSE", value_enum, default_value = "buffered")]
+    pub lambda_response: LambdaResponse,
 }
 
 /// Configuration of `migrate`.
@@ -79,7 +99,8 @@ pub struct Migrate {
     /// Postgres, as the owner of the schema.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
-    /// The role that the services use: it gets their timeouts. The current one where nothing is said.
+    /// The role that the API and the hosts use: it gets their timeouts, and the right to all rows. Where nothing is said, the current one's timeouts
+    /// are set.
     #[arg(long, env = "APP_ROLE")]
     pub app_role: Option<String>,
 }
@@ -108,6 +129,27 @@ pub struct TenantCreate {
     pub password_file: PathBuf,
 }
 
+/// What can be done with people. Whoever can log in does all else over HTTP.
+#[derive(Subcommand)]
+pub enum User {
+    /// Make a link with which somebody sets a new password: for a tenant whose only ADMIN has forgotten its own.
+    PasswordReset(PasswordReset),
+}
+
+/// Configuration of `user password-reset`.
+#[derive(Args)]
+pub struct PasswordReset {
+    /// Postgres.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// How callers reach this installation, as https://api.example.com.
+    #[arg(long, env = "PUBLIC_URL")]
+    pub public_url: String,
+    /// The person's e-mail address.
+    #[arg(long)]
+    pub email: String,
+}
+
 impl Cli {
     /// Reads arguments and environment. A bad start names the variable.
     ///
@@ -115,7 +157,8 @@ impl Cli {
     /// What clap says, and a `NAME_FILE` that cannot be read.
     pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
-        let other = ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "openapi", "problems", "serve"];
+        let other =
+            ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "user", "openapi", "authorization", "problems", "serve"];
         if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
             args.insert(1.min(args.len()), "serve".into());
         }
@@ -202,7 +245,9 @@ mod tests {
     fn serve(args: &[&str], env: &[(&str, &str)]) -> Serve {
         match read(args, env).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Migrate(_) | Command::Tenant(_) | Command::Openapi | Command::Problems => panic!("not serve"),
+            Command::Migrate(_) | Command::Tenant(_) | Command::User(_) | Command::Openapi | Command::Authorization | Command::Problems => {
+                panic!("not serve")
+            }
         }
     }
     const STORES: [&str; 2] = ["--database-url=postgres://x", "--redis-url=redis://x"];

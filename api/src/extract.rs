@@ -272,6 +272,65 @@ impl<T: std::str::FromStr<Err = contract::BadId> + Send> FromRequestParts<AppSta
     }
 }
 
+/// What a kind of id is called in a path.
+pub trait PathName {
+    /// The parameter's name.
+    const NAME: &'static str;
+}
+impl PathName for contract::UserId {
+    const NAME: &'static str = "user";
+}
+impl PathName for contract::KeyId {
+    const NAME: &'static str = "key";
+}
+impl PathName for contract::GrantId {
+    const NAME: &'static str = "grant";
+}
+
+/// An id in the path, under the name of its kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<T>(pub T);
+
+impl<T: PathName + std::str::FromStr<Err = contract::BadId> + Send> FromRequestParts<AppState> for Named<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        let text = path_param(parts, app, T::NAME).await?.unwrap_or_default();
+        text.parse().map(Self).map_err(|why: contract::BadId| Problem::new(Code::InvalidId, why.to_string()).field(T::NAME))
+    }
+}
+
+/// Where the request came from, as far as anybody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub Option<std::net::IpAddr>);
+
+impl FromRequestParts<AppState> for Client {
+    type Rejection = std::convert::Infallible;
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Self::Rejection> {
+        Ok(Self(crate::auth::address::client(parts, app)))
+    }
+}
+
+/// For members of a merge patch that cannot be removed: there with a value, or not there.
+///
+/// # Errors
+/// Where the value is null or not of its type.
+pub fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+/// Text of people: within `longest` characters, not empty, and nothing that a terminal or a database stumbles over.
+///
+/// # Errors
+/// `invalid_body`, naming the field.
+pub fn plain_text(text: &str, longest: usize, field: &'static str) -> Result<(), Problem> {
+    let fits = (1..=longest).contains(&text.chars().count()) && !text.trim().is_empty() && !text.chars().any(char::is_control);
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::new(Code::InvalidBody, format!("expected 1 to {longest} characters, no control characters")).field(field))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,11 @@ pub mod auth;
 pub mod commands;
 pub mod config;
 pub mod extract;
+pub mod lambda;
 pub mod limits;
 pub mod middleware;
 pub mod openapi;
+mod pages;
 pub mod problem;
 pub mod qr;
 pub mod realtime;
@@ -16,6 +18,8 @@ mod routes;
 pub mod serve;
 pub mod state;
 pub mod timestamp;
+
+use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use http::header;
@@ -28,9 +32,11 @@ use crate::{problem::Problem, state::AppState};
 pub fn router(state: AppState) -> Router {
     let (routes, mut document) = routes::all().split_for_parts();
     openapi::complete(&mut document);
+    let rules = Arc::new(auth::Rules::of(&document));
+    let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    observed(routes.route("/openapi.json", document).merge(routes::docs::router())).with_state(state)
+    observed(routes.route("/openapi.json", document).merge(routes::docs::router()).merge(pages::router())).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.
@@ -116,7 +122,8 @@ mod tests {
                 if operation["x-roles"].as_array().unwrap().is_empty() {
                     continue;
                 }
-                let path = path.replace("{session}", "default").replace("{chat}", "5511999990000").replace("{id}", "x");
+                let parts = path.split('/').map(|part| if part.starts_with('{') { "x" } else { part });
+                let path = parts.collect::<Vec<_>>().join("/");
                 let response = send(request(&method.to_uppercase(), &path)).await;
                 assert_eq!(
                     (response.status().as_u16(), &response.headers()["www-authenticate"]),

@@ -4,8 +4,8 @@ use std::{env, error::Error, io::Write, process::ExitCode};
 
 use api::{
     commands,
-    config::{Cli, Command, Serve, Tenant},
-    serve as server,
+    config::{Cli, Command, Serve, Tenant, User},
+    lambda, serve as server,
 };
 
 fn main() -> ExitCode {
@@ -27,8 +27,10 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Serve(config) => runtime.block_on(serve(*config)),
         Command::Migrate(config) => runtime.block_on(commands::migrate(config)),
         Command::Tenant(Tenant::Create(config)) => runtime.block_on(commands::create_tenant(config)),
+        Command::User(User::PasswordReset(config)) => runtime.block_on(commands::reset_password(config)),
         Command::Openapi => commands::openapi(),
         Command::Problems => commands::problems(),
+        Command::Authorization => commands::authorization(),
     }
 }
 
@@ -37,7 +39,7 @@ async fn serve(config: Serve) -> Result<(), Box<dyn Error + Send + Sync>> {
     let state = server::state(&config).await?;
     let app = api::router(state.clone());
     match config.lambda {
-        Some(_) => lambda_http::run(app).await,
+        Some(_) => lambda::run(app, state, config.lambda_response).await,
         None => server::container(&config, app, state).await,
     }
 }

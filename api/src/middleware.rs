@@ -27,6 +27,12 @@ pub async fn observe(request: Request, next: Next) -> Response {
     finish(&span, &id, method, route, began, response)
 }
 
+/// A refusal of what never came to the routes.
+pub fn rendered(problem: Problem) -> Response {
+    let id = request_id(None);
+    finish(&Span::none(), &id, "OTHER", "unmatched".to_owned(), Instant::now(), problem.into_response())
+}
+
 fn finish(span: &Span, id: &str, method: &'static str, route: String, began: Instant, mut response: Response) -> Response {
     let _entered = span.enter();
     let mut code = None;

@@ -4,11 +4,14 @@ use contract::string_schema;
 use utoipa::openapi::{
     Info, License, OpenApi, OpenApiBuilder, Required,
     path::{Operation, ParameterBuilder, ParameterIn, PathItem},
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::problem::ProblemBody;
+use crate::{
+    auth::{KeyNeed, Rule},
+    problem::ProblemBody,
+};
 
 /// Where the session routes are mounted with a session named.
 pub const NAMED: &str = "/api/sessions/{session}";
@@ -38,6 +41,8 @@ pub fn complete(doc: &mut OpenApi) {
         "accessToken".into(),
         SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build()).into(),
     );
+    let key = ApiKeyValue::with_description("X-Api-Key", "An API key, `zgk_…`; `Authorization: Bearer` takes it too.");
+    components.security_schemes.insert("apiKey".into(), SecurityScheme::ApiKey(ApiKey::Header(key)).into());
     for (path, item) in &mut doc.paths.paths {
         let named = path.strip_prefix(NAMED).is_some_and(|rest| rest.starts_with('/'));
         for operation in operations(item) {
@@ -66,10 +71,12 @@ fn name_the_session(operation: &mut Operation) {
 }
 
 fn require_token(operation: &mut Operation) {
-    let roles = operation.extensions.as_ref().and_then(|e| e.get("x-roles")).and_then(|r| r.as_array());
-    if roles.is_some_and(|r| !r.is_empty()) {
-        operation.security = Some(vec![utoipa::openapi::SecurityRequirement::new("accessToken", Vec::<String>::new())]);
-    }
+    let Some(rule) = Rule::of(operation).filter(|rule| !rule.is_public()) else { return };
+    let schemes = match rule.key {
+        KeyNeed::Person => &["accessToken"][..],
+        KeyNeed::None | KeyNeed::Scope(_) => &["accessToken", "apiKey"],
+    };
+    operation.security = Some(schemes.iter().map(|name| SecurityRequirement::new(*name, Vec::<String>::new())).collect());
 }
 
 #[cfg(test)]
@@ -77,6 +84,8 @@ mod tests {
     use std::collections::HashSet;
 
     use serde_json::{Value, json};
+
+    use crate::auth::{KeyNeed, Rules};
 
     fn document() -> Value {
         serde_json::to_value(crate::document()).unwrap()
@@ -90,12 +99,13 @@ mod tests {
     #[test]
     fn every_operation_says_who_may_call_it() {
         let doc = document();
+        let rules = Rules::of(&crate::document());
         for (name, operation) in operations(&doc) {
-            let roles = operation["x-roles"].as_array().unwrap_or_else(|| panic!("{name} has no x-roles"));
-            assert!(roles.iter().all(|r| r == "ADMIN" || r == "EMPLEADO"), "{name}");
-            assert!(operation["x-scope"].is_string(), "{name} has no x-scope");
-            assert!(["none", "read", "write"].map(Value::from).contains(&operation["x-chat"]), "{name} has no x-chat");
-            assert_eq!(roles.is_empty(), operation["security"].is_null(), "{name}: roles without a token, or a token for nobody");
+            let (method, path) = name.split_once(' ').unwrap();
+            let rule = rules.get(path, &method.to_uppercase().parse().unwrap());
+            let rule = rule.unwrap_or_else(|| panic!("{name}: x-roles, x-scope or x-chat says nothing that is enforced"));
+            assert_eq!(rule.is_public(), operation["security"].is_null(), "{name}: roles without a token, or a token for nobody");
+            assert!(!rule.is_public() || rule.key == KeyNeed::None, "{name}: a scope that nobody is asked for");
         }
     }
 

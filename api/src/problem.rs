@@ -64,12 +64,18 @@ codes! {
     TokenExpired = "token_expired", UNAUTHORIZED, "The access token has expired", false;
     /// E-mail and password do not belong together.
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong", false;
+    /// The invitation or password link does not count (any more).
+    InvalidLink = "invalid_link", GONE, "The link does not count", false;
     /// The refresh token does not count (any more).
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "Log in again", false;
     /// The operator suspended the tenant.
     TenantSuspended = "tenant_suspended", FORBIDDEN, "The tenant is suspended", false;
     /// The role, or the grant, does not allow it.
     RoleForbidden = "role_forbidden", FORBIDDEN, "Not allowed for this role", false;
+    /// The API key lacks the scope.
+    ScopeMissing = "scope_missing", FORBIDDEN, "The API key may not do this", false;
+    /// The API key may not be used from this address.
+    AddressForbidden = "address_forbidden", FORBIDDEN, "The API key may not be used from here", false;
     /// Not there, or not yours: the answer does not tell which.
     NotFound = "not_found", NOT_FOUND, "No such resource", false;
     /// The path exists, the method does not.
@@ -78,6 +84,14 @@ codes! {
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type", false;
     /// The tenant has a session of that name.
     SessionNameTaken = "session_name_taken", CONFLICT, "The name is taken", false;
+    /// The tenant, or on acceptance the installation, has a user of this address.
+    EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken", false;
+    /// The key was made without lists.
+    KeyUnlimited = "key_unlimited", CONFLICT, "The key has no lists", false;
+    /// The tenant would be left without an active ADMIN.
+    LastAdmin = "last_admin", CONFLICT, "A tenant keeps an ADMIN", false;
+    /// The user is in a state that has no use for it.
+    UserState = "user_state", CONFLICT, "Not in the user's present state", false;
     /// The account is linked: there is no code to scan.
     AlreadyLinked = "already_linked", CONFLICT, "The account is already linked", false;
     /// The session is not running: start it first.
@@ -172,7 +186,6 @@ pub struct Problem {
     detail: Cow<'static, str>,
     field: Option<String>,
     members: Map<String, Value>,
-    retry_after: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -180,7 +193,7 @@ pub struct Problem {
 impl Problem {
     /// A refusal. `detail` is for the caller's developers; never message text, phone numbers or secrets of others.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), field: None, members: Map::new(), retry_after: None, headers: Vec::new(), source: None }
+        Self { code, detail: detail.into(), field: None, members: Map::new(), headers: Vec::new(), source: None }
     }
     /// Not there, or not yours.
     pub fn not_found() -> Self {
@@ -204,9 +217,8 @@ impl Problem {
     }
     /// Says when to come again (seconds).
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
-        self
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
     /// Adds a header to the answer.
     #[must_use]
@@ -263,9 +275,6 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         headers.extend(self.headers.iter().cloned());
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
         response
     }
 }

@@ -1,6 +1,6 @@
 //! The process that serves: what it opens, and in which order it ends.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use secrecy::ExposeSecret;
@@ -37,7 +37,8 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         .await
         .map_err(|why| format!("REDIS_URL: {why}"))?
         .with_firehose_bodies(config.firehose_bodies);
-    Ok(AppState { on_lambda: config.lambda.is_some(), ..AppState::new(pool, redis, tokens, config.timings.clone()) })
+    let proxies = auth::address::TrustedProxies::read(&config.trusted_proxies).map_err(|why| format!("TRUSTED_PROXIES: {why}"))?;
+    Ok(AppState { on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, tokens, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.
@@ -59,7 +60,7 @@ pub async fn container(config: &Serve, app: Router, state: AppState) -> Done {
         tracing::info!("stopping");
         stopping.cancel();
     };
-    let served = axum::serve(listener, app).with_graceful_shutdown(asked);
+    let served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(asked);
     let late = async {
         state.stopping.cancelled().await;
         tokio::time::sleep(GRACE).await;

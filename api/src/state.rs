@@ -7,7 +7,7 @@ use queue::{Redis, events::Readers};
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::auth::{Passwords, Standings, Tokens};
+use crate::auth::{Passwords, Standings, Tokens, address::TrustedProxies};
 
 /// Cheap to clone; nothing in it is a caller's.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct AppState {
     pub standings: Arc<Standings>,
     /// Tenants' limits, a few seconds old.
     pub limits: Arc<crate::limits::Cache>,
+    /// Whose word on where a request came from counts.
+    pub proxies: TrustedProxies,
     /// The protocol's durations.
     pub timings: Arc<Timings>,
     /// Whether this is a Lambda function: nothing outlives a response there.
@@ -50,6 +52,7 @@ impl AppState {
             passwords: Passwords::default(),
             standings: Arc::default(),
             limits: Arc::default(),
+            proxies: TrustedProxies::default(),
             timings: Arc::new(timings),
             on_lambda: false,
         }

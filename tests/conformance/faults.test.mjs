@@ -45,7 +45,7 @@ function frames(stage) {
 
   test('a send whose answer is lost stays at 0 until the receipt of the phone', async () => {
     await stage.sim.fault('frame_drop', { account: ME, frame: 'res', times: 1 });
-    await stage.sim.fault('frame_delay', { account: ME, frame: 'ack', times: 1, ms: 600 });
+    await stage.sim.fault('frame_delay', { account: ME, frame: 'ack', times: 1, ms: 2_000 });
     const key = await stage.send('unanswered');
     await until('the message on the other phone', 5_000, async () => (await stage.shown()).includes('unanswered'));
     assert.equal(await stage.ack(key), 0);
@@ -105,7 +105,7 @@ function media(stage) {
     await stage.sim.fault('upload_error', { times: 1 });
     const refused = await stage.page.run(sendImage, CHAT, PNG);
     await until('the failed ack', 5_000, async () => (await stage.ack(refused)) === -1);
-    await stage.sim.fault('upload_stall', { times: 1, ms: 500 });
+    await stage.sim.fault('upload_stall', { times: 1, ms: 1_500 });
     const late = await stage.page.run(sendImage, CHAT, PNG);
     assert.equal(await stage.ack(late), 0);
     await stage.acked(late, 2);

@@ -28,7 +28,7 @@ for (const [name, port] of PROFILES) {
         chats = await sim.history(ME, { chats: 3, messages: 50, unread: 2, chunk: 40 });
         await sim.contacts(ME, [{ phone: SAVED, name: 'Carla (Mercado)', pushname: 'Carla' }, { phone: MET, pushname: 'Davi' }]);
         await sim.history(ME, { items: [{ chat: PEER, text: 'long ago', at: 1_600_000_000, fromMe: true, id: '3A0001' }] });
-        await sim.fault('history_delay', { account: ME, ms: 250 });
+        await sim.fault('history_delay', { account: ME, ms: 1_200 });
       }),
     );
     after(() => stage.stop());
@@ -83,7 +83,7 @@ for (const [name, port] of PROFILES) {
     const stage = new Stage();
     before(() => stage.start(port, async (sim) => {
       await sim.history(ME, { chats: 2, messages: 40, chunk: 20 });
-      await sim.fault('history_delay', { account: ME, ms: 400 });
+      await sim.fault('history_delay', { account: ME, ms: 1_500 });
     }));
     after(() => stage.stop());
 
@@ -92,7 +92,7 @@ for (const [name, port] of PROFILES) {
       await until('some of it', 5_000, async () => (await count()) > 0);
       assert.ok((await count()) < 80);
       await stage.restart();
-      await until('all of it', 10_000, async () => (await count()) === 80);
+      await until('all of it', 20_000, async () => (await count()) === 80);
       assert.equal(new Set((await stage.page.run(rows)).map((row) => row.id)).size, 80);
     });
   });

@@ -58,9 +58,9 @@ pub struct Claims {
     pub jti: Uuid,
     /// The login it came from: logging out voids it.
     pub sid: Uuid,
-    /// In a ticket: the end of the access token it was bought with, Unix seconds. The stream ends then.
+    /// Of a ticket: what its buyer showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<i64>,
+    pub of: Option<super::Credential>,
 }
 
 /// The configured keys do not do.
@@ -140,7 +140,7 @@ impl Tokens {
             iat,
             jti: Uuid::now_v7(),
             sid,
-            until: None,
+            of: None,
         };
         self.seal(&ACCESS, &claims)
     }
@@ -167,6 +167,11 @@ impl Tokens {
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.checking, &self.validation).map_err(|_| BadToken)?.claims;
         if claims.aud == purpose.audience { Ok(claims) } else { Err(BadToken) }
+    }
+
+    /// How callers reach this installation.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// The public keys, for whoever checks our tokens.

@@ -23,7 +23,32 @@ impl Default for Passwords {
     }
 }
 
+/// The shortest password that may be set.
+pub const SHORTEST: usize = 8;
+/// The longest, in bytes: longer ones cost hashing time and nothing else.
+pub const LONGEST: usize = 1024;
+
+/// Whether a password may be set.
+///
+/// # Errors
+/// Why not.
+pub fn acceptable(password: &str) -> Result<(), &'static str> {
+    if password.chars().count() < SHORTEST {
+        return Err("a password needs at least 8 characters");
+    }
+    if password.len() > LONGEST {
+        return Err("a password may have at most 1024 bytes");
+    }
+    Ok(())
+}
+
 impl Passwords {
+    /// Hashes a password; `None`: the system has no randomness.
+    pub async fn hash(&self, password: String) -> Option<String> {
+        let _permit = self.0.acquire().await.ok()?;
+        tokio::task::spawn_blocking(move || hash(&password)).await.ok()?
+    }
+
     /// Whether `password` belongs to `hash`. Without a hash the work is done all the same and the answer is no.
     pub async fn matches(&self, password: String, hash: Option<String>) -> bool {
         let Ok(_permit) = self.0.acquire().await else { return false };

@@ -1,17 +1,19 @@
 //! What the caller may touch. These types are made only here, after the check; ids in bodies go through the same functions as ids in paths.
 
 use axum::extract::FromRequestParts;
-use contract::{ChatId, Jid, SessionId};
+use contract::{AuditAction, ChatId, ChatKind, Jid, SessionId};
 use http::request::Parts;
+use serde_json::json;
 use store::{
     aliases,
+    audit::Act,
     chats::{self, Chat},
-    grants::Access,
+    grants::{self, Access, NewGrant},
+    keys,
     sessions::{self, Session},
-    users::Rol,
 };
 
-use super::{Admin, Caller};
+use super::{Admin, Caller, ChatNeed};
 use crate::{
     extract::path_param,
     problem::{Code, Problem},
@@ -51,7 +53,7 @@ impl FromRequestParts<AppState> for AdminSession {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let OwnedSession { caller, session } = OwnedSession::from_request_parts(parts, app).await?;
-        Ok(Self { admin: caller.admin()?, session })
+        Ok(Self { admin: caller.session_admin()?, session })
     }
 }
 
@@ -68,7 +70,8 @@ pub async fn named_session(app: &AppState, caller: &Caller, text: Option<&str>) 
         Some(text) if is_session_name(text) => sessions::Named::Name(text.to_owned()),
         Some(_) => return Err(bad_session("expected a session's id, or its name (1 to 40 of a-z, 0-9 and -)")),
     };
-    sessions::fetch(&app.pool, caller.tenant, &named).await?.ok_or_else(Problem::not_found)
+    let session = sessions::fetch(&app.pool, caller.tenant, &named).await?.ok_or_else(Problem::not_found)?;
+    if keys::reaches(&app.pool, caller.viewer(), session.id).await? { Ok(session) } else { Err(Problem::not_found()) }
 }
 
 fn bad_session(why: &str) -> Problem {
@@ -100,8 +103,24 @@ impl FromRequestParts<AppState> for VisibleChat {
         let text = path_param(parts, app, "chat").await?.unwrap_or_default();
         let named = named_chat(&text, "chat")?;
         let (chat, access) = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.ok_or_else(Problem::not_found)?;
+        match caller.chat_need() {
+            ChatNeed::Read => {}
+            ChatNeed::Write | ChatNeed::Start if access.write => {}
+            ChatNeed::Write | ChatNeed::Start => return Err(reading_only()),
+            ChatNeed::None => return Err(undeclared()),
+        }
         Ok(Self { caller, session, chat, access })
     }
+}
+
+fn reading_only() -> Problem {
+    Problem::new(Code::RoleForbidden, "the grant allows reading only")
+}
+
+/// The operation touches a chat that its declaration knows nothing of: it serves nobody.
+fn undeclared() -> Problem {
+    tracing::error!("an operation touches chats in a way that its x-chat does not declare");
+    Problem::internal()
 }
 
 /// A chat that the caller may write to. An ADMIN may write to any address; the chat is made if it is new.
@@ -115,6 +134,8 @@ pub struct WritableChat {
     pub id: ChatId,
     /// Its address as known now.
     pub to: Jid,
+    /// The caller reaches it by starting it: [`WritableChat::open`] grants it.
+    starts: bool,
 }
 
 impl FromRequestParts<AppState> for WritableChat {
@@ -133,22 +154,58 @@ impl WritableChat {
     /// `invalid_id`; `not_found` where the caller does not see the chat; `role_forbidden` where it may only read it.
     pub async fn named(app: &AppState, owned: OwnedSession, text: &str, field: &'static str) -> Result<Self, Problem> {
         let OwnedSession { caller, session } = owned;
+        let may_start = match caller.chat_need() {
+            ChatNeed::Start => caller.can_start_chats,
+            ChatNeed::Write => false,
+            ChatNeed::None | ChatNeed::Read => return Err(undeclared()),
+        };
         let named = named_chat(text, field)?;
         let seen = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?;
-        let (id, to) = match (seen, named, caller.rol) {
-            (Some((_, Access { write: false, .. })), _, _) => {
-                return Err(Problem::new(Code::RoleForbidden, "the grant allows reading only"));
-            }
-            (Some((chat, _)), _, _) => {
+        let (id, to, starts) = match (seen, named) {
+            (Some((_, Access { write: false, .. })), _) => return Err(reading_only()),
+            (Some((chat, _)), _) => {
                 let to = chat.wa_id.parse().map_err(|_| Problem::new(Code::Unsupported, "this kind of chat cannot be written to"))?;
-                (chat.id, to)
+                (chat.id, to, false)
             }
-            (None, chats::Named::Address(to), Rol::Admin) => (aliases::named(&app.pool, caller.tenant, session.id, &to).await?, to),
-            (None, chats::Named::Address(_), Rol::Empleado) | (None, chats::Named::Id(_), Rol::Admin | Rol::Empleado) => {
-                return Err(Problem::not_found());
+            (None, chats::Named::Id(_)) => return Err(Problem::not_found()),
+            (None, chats::Named::Address(to)) => {
+                let everywhere = grants::writes_everywhere(&app.pool, caller.viewer(), session.id).await?;
+                let starts = !everywhere && may_start && to.kind() == ChatKind::Private;
+                if !everywhere && !starts {
+                    return Err(Problem::not_found());
+                }
+                let id = aliases::named(&app.pool, caller.tenant, session.id, &to).await?;
+                (id, to, starts)
             }
         };
-        Ok(Self { caller, session, id, to })
+        Ok(Self { caller, session, id, to, starts })
+    }
+
+    /// Grants the chat to a caller who starts it; to be called once all else about the request is in order. The chat may have been there
+    /// or not: the answer does not tell, and what was said before stays hidden.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn open(&self, app: &AppState) -> Result<(), Problem> {
+        if !self.starts {
+            return Ok(());
+        }
+        let Caller { tenant, principal, user, .. } = self.caller;
+        let new = NewGrant {
+            holder: principal,
+            session: self.session.id,
+            chat: Some(self.id),
+            write: true,
+            from_now: true,
+            expires_at: None,
+            created_by: user,
+        };
+        let detail = json!({"holder": principal, "session": self.session.id, "chat": self.id, "started": true});
+        let act = Act::new(principal, AuditAction::GrantCreated, "", detail);
+        if let Some((_, event)) = grants::start_chat(&app.pool, tenant, &new, &act).await? {
+            crate::announce::events(app, tenant, vec![event]).await;
+        }
+        Ok(())
     }
 }
 

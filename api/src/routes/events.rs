@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::SEQ;
 use crate::{
-    auth::{Caller, TICKET_LIFETIME, TicketCaller, named_chat, named_session},
+    auth::{Caller, TICKET_LIFETIME, named_chat, named_session},
     extract::{Limit, Params, Wait},
     limits,
     problem::{Code, Problem},
@@ -92,7 +92,8 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
             while log.next().await.seq <= after {}
         };
         tokio::select! {
-            () = later => {}
+            // Who was let in may have been let out since.
+            () = later => caller = caller.recheck(&app).await?,
             () = tokio::time::sleep_until(deadline) => return answer(page),
             () = app.stopping.cancelled() => return answer(page),
         }
@@ -115,7 +116,7 @@ struct Stream {
     /// Events of this chat (id or any address) only.
     chat: Option<String>,
     /// From `POST /events/ticket`, where no header can be sent.
-    #[expect(dead_code, reason = "for the document: `TicketCaller` reads it")]
+    #[expect(dead_code, reason = "for the document: `auth` reads it")]
     ticket: Option<String>,
 }
 
@@ -139,9 +140,8 @@ impl FromRequestParts<AppState> for LastEventId {
     params(Stream, ("Last-Event-ID" = Option<i64>, Header, description = "The last `id` that was heard.")),
     responses((status = 200, body = String, content_type = "text/event-stream")),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("events:read")), ("x-chat" = json!("read"))))]
-async fn stream(State(app): State<AppState>, caller: TicketCaller, last: LastEventId, params: Params<Stream>) -> Result<Response, Problem> {
+async fn stream(State(app): State<AppState>, caller: Caller, last: LastEventId, params: Params<Stream>) -> Result<Response, Problem> {
     let Stream { after, types, session, chat, .. } = params.0;
-    let caller = caller.0;
     let filter = filter(&app, &caller, types.as_deref(), session.as_deref(), chat.as_deref()).await?;
     let place = limits::stream(&app, &caller).await?;
     let feed = Feed::open(&app, caller, filter, cursor(last.0.or(after))?).await?;

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use store::{
     jobs::{self, Cancel, Filter, Job},
     snapshot::Snapshot,
-    users::Rol,
 };
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -53,7 +52,7 @@ pub struct JobView {
     message: Option<JobMessage>,
     /// The caller's own reference.
     reference: Option<String>,
-    /// A user or a key.
+    /// The user or key that asked for it.
     created_by: Principal,
     /// The job whose message it sends again.
     resend_of: Option<JobId>,
@@ -184,7 +183,7 @@ async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, pre
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("read"))))]
 async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) -> Result<Json<JobView>, Problem> {
     let job = jobs::fetch(&app.pool, caller.viewer(), id.0).await?.ok_or_else(Problem::not_found)?;
-    if caller.rol == Rol::Empleado && job.created_by != Principal::User(caller.user) {
+    if !caller.viewer().sees_all() && job.created_by != caller.principal {
         return Err(Problem::new(Code::RoleForbidden, "only an ADMIN may withdraw a colleague's job"));
     }
     match jobs::cancel(&app.pool, &job).await? {
@@ -198,6 +197,9 @@ async fn cancel(State(app): State<AppState>, caller: Caller, id: PathId<JobId>) 
 }
 
 /// The job, once it has ended or the time is up. `None`: the caller does not see it (any more).
+///
+/// # Errors
+/// `unavailable`; and where the caller was let out while it waited, what [`Caller::recheck`] says.
 pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duration>) -> Result<Option<Job>, Problem> {
     let Some(wait) = wait else { return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?) };
     let deadline = Instant::now() + wait;
@@ -218,8 +220,12 @@ pub async fn finished(app: &AppState, caller: &Caller, id: JobId, wait: Option<D
             }
         };
         tokio::select! {
-            () = ended => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(job),
+            () = ended => caller = caller.recheck(app).await?,
+            () = tokio::time::sleep_until(deadline) => {
+                // What was read when the wait began may have been taken from the caller since.
+                let caller = caller.recheck(app).await?;
+                return Ok(jobs::fetch(&app.pool, caller.viewer(), id).await?);
+            }
             () = app.stopping.cancelled() => return Ok(job),
         }
         caller = caller.recheck(app).await?;

@@ -8,20 +8,27 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::AppState;
 
+mod audit;
 mod auth;
 mod chats;
 mod contacts;
 pub mod docs;
 mod events;
+mod grants;
 mod jobs;
+mod keys;
 mod limits;
 mod messages;
 mod ops;
+mod password;
 mod qr;
 mod resend;
 mod send;
 mod sessions;
+mod users;
 
+/// Secrets lie in no cache.
+const NO_STORE: [(HeaderName, &str); 1] = [(http::header::CACHE_CONTROL, "no-store")];
 /// The tenant's last event at the moment of a list: subscribe after it.
 const SEQ: HeaderName = HeaderName::from_static("zaguan-seq");
 
@@ -30,25 +37,28 @@ fn control() -> OpenApiRouter<AppState> {
     sessions::control().merge(qr::router())
 }
 
+/// People, machines, and what they may do.
+fn people() -> OpenApiRouter<AppState> {
+    users::router().merge(grants::router()).merge(keys::router()).merge(audit::router())
+}
+
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.
 fn content() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(send::router()).merge(chats::router()).merge(messages::router()).merge(contacts::router())
+    OpenApiRouter::new()
+        .merge(send::router())
+        .merge(chats::router())
+        .merge(messages::router())
+        .merge(contacts::router())
+        .merge(grants::content())
 }
 
 /// Everything, with the paths it has outside.
 pub fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(crate::openapi::base())
         .merge(ops::router())
-        .nest(
-            "/api",
-            auth::router()
-                .merge(sessions::router())
-                .merge(jobs::router())
-                .merge(resend::router())
-                .merge(events::router())
-                .merge(limits::router())
-                .merge(content()),
-        )
+        .nest("/api", auth::router().merge(password::router()).merge(people()))
+        .nest("/api", jobs::router().merge(resend::router()).merge(events::router()).merge(limits::router()))
+        .nest("/api", sessions::router().merge(content()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

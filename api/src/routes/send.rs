@@ -120,7 +120,7 @@ pub(super) enum Message {
         ("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
     responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
         (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
-    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("write"))))]
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("start"))))]
 async fn send_to_chat(
     State(app): State<AppState>,
     chat: WritableChat,
@@ -138,7 +138,7 @@ async fn send_to_chat(
     params(("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
     responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
         (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
-    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("write"))))]
+    extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:send")), ("x-chat" = json!("start"))))]
 async fn send(
     State(app): State<AppState>,
     owned: OwnedSession,
@@ -178,7 +178,7 @@ async fn mark_read(
 }
 
 pub(super) fn stored_key(key: IdempotencyKey, chat: &WritableChat, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
-    let principal = chat.caller.user.uuid();
+    let principal = chat.caller.principal.uuid();
     key.0.map(|key| StoredKey { principal, method: Method::POST.to_string(), path: path.to_owned(), key, body_hash })
 }
 
@@ -240,6 +240,7 @@ pub(super) async fn accept(
             };
         }
     };
+    chat.open(app).await?;
     let (message, resend_of) = match message {
         Message::None => (None, None),
         Message::New(message) => (Some(message), None),
@@ -254,7 +255,7 @@ pub(super) async fn accept(
         message,
         resend_of,
         reference: asked.reference,
-        created_by: chat.caller.user.uuid(),
+        created_by: chat.caller.principal.uuid(),
         expires_in: asked.expires_in.map_or_else(|| app.timings.job_expires_in(), Duration::from_secs),
         queue_when_down: asked.queue_when_down,
     };

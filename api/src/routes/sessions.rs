@@ -113,7 +113,7 @@ struct List {
 async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>) -> Result<Response, Problem> {
     let List { limit, cursor } = params.0;
     let mut snapshot = Snapshot::open(&app.pool, caller.tenant).await?;
-    let rows = sessions::list(&mut snapshot, caller.tenant, cursor, limit.get() + 1).await?;
+    let rows = sessions::list(&mut snapshot, caller.viewer(), cursor, limit.get() + 1).await?;
     Ok(Page::of(&snapshot, rows, limit.get(), |s| s.id.to_string(), SessionView::from))
 }
 

@@ -23,9 +23,13 @@ open_names! {
         ChatMerged = "chat.merged",
         /// The chat's number belongs to another person now, in a chat of its own.
         ChatIdentityChanged = "chat.identity_changed",
+        /// A chat was granted to a user or key.
+        GrantCreated = "grant.created",
+        /// A grant was taken back.
+        GrantDeleted = "grant.deleted",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
-        /// A code to scan. Not in the log; for ADMINs only.
+        /// A code to scan. Not in the log, and for an ADMIN only.
         SessionQr = "session.qr",
         /// A stream starts later than asked: what is between has been dropped. Not in the log.
         StreamGap = "stream.gap",

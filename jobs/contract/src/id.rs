@@ -124,6 +124,8 @@ ids! {
     EventId = "evt";
     /// A grant of a chat to a user or key.
     GrantId = "grt";
+    /// A line of the audit log.
+    AuditId = "aud";
     /// A machine's API key.
     KeyId = "zgk";
     /// One run of a session host.

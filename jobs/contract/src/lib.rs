@@ -8,7 +8,7 @@ pub mod fault;
 mod id;
 mod jid;
 mod job;
-mod principal;
+mod rights;
 mod session_state;
 mod timings;
 mod wa_key;
@@ -16,11 +16,12 @@ mod wa_key;
 pub use command::{Command, CommandError, Lane, MarkRead, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType};
 pub use id::{
-    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
+    AuditId, BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId,
+    string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, MessageStatus, Outcome};
-pub use principal::Principal;
+pub use rights::{AuditAction, Principal, Scope};
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};

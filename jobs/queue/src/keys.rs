@@ -13,6 +13,10 @@ pub const SHARDS: u16 = 512;
 pub const HOSTS: &str = "zg:hosts";
 /// When this Redis was first met (its clock, milliseconds).
 pub const BIRTH: &str = "zg:birth";
+/// How often something was attempted lately; `what` is a hash, because what it is made of is personal.
+pub fn throttle(what: &str) -> String {
+    format!("zg:throttle:{what}")
+}
 /// Channel: sessions that some host should look at.
 pub const WANTED: &str = "zg:wanted";
 

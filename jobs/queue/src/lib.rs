@@ -16,6 +16,7 @@ pub mod qr;
 pub mod reconcile;
 pub mod redis;
 pub mod renewal;
+pub mod throttle;
 
 mod channels;
 mod claim;

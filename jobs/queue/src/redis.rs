@@ -1,10 +1,14 @@
 //! Connections to Redis.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use ::redis::{
-    Client, Cmd, InfoDict, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+    Client, Cmd, InfoDict, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use futures::FutureExt;
 use tokio::sync::mpsc;
@@ -13,6 +17,9 @@ use tokio::sync::mpsc;
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long an answer may take. The library's default of 500 ms is met by an ordinary stall.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a peer may leave what was sent unconfirmed.
+const SILENT_FOR: Duration = Duration::from_secs(15);
 
 /// Redis, or the database behind it, did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +51,40 @@ pub struct Redis {
 }
 
 /// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
-/// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice.
+/// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice. One that does not answer
+/// in time is replaced: its peer may be gone without a farewell, and then it would never answer again.
 #[derive(Clone)]
-pub(crate) struct Connection(ConnectionManager);
+pub(crate) struct Connection(Arc<Line>);
+
+struct Line {
+    client: Client,
+    answer_within: Duration,
+    now: RwLock<(u64, ConnectionManager)>,
+}
+
+impl Connection {
+    fn new(client: Client, answer_within: Duration) -> Result<Self, RedisError> {
+        let now = RwLock::new((0, ConnectionManager::new_lazy_with_config(client.clone(), impatient(answer_within))?));
+        Ok(Self(Arc::new(Line { client, answer_within, now })))
+    }
+    fn current(&self) -> (u64, ConnectionManager) {
+        self.0.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Replaces that one; if it has been already, the newer one stays.
+    fn replace(&self, number: u64) {
+        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        if now.0 == number
+            && let Ok(fresh) = ConnectionManager::new_lazy_with_config(self.0.client.clone(), impatient(self.0.answer_within))
+        {
+            *now = (number + 1, fresh);
+        }
+    }
+    fn judge<T>(&self, number: u64, answer: &RedisResult<T>) {
+        if answer.as_ref().is_err_and(RedisError::is_timeout) {
+            self.replace(number);
+        }
+    }
+}
 
 fn is_gone<T>(answer: &RedisResult<T>) -> bool {
     answer.as_ref().is_err_and(|error| error.is_connection_refusal() || error.is_connection_dropped())
@@ -55,20 +93,30 @@ fn is_gone<T>(answer: &RedisResult<T>) -> bool {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
-            let answer = self.0.send_packed_command(cmd).await;
-            if is_gone(&answer) { self.0.send_packed_command(cmd).await } else { answer }
+            let (number, mut manager) = self.current();
+            let mut answer = manager.send_packed_command(cmd).await;
+            if is_gone(&answer) {
+                answer = manager.send_packed_command(cmd).await;
+            }
+            self.judge(number, &answer);
+            answer
         }
         .boxed()
     }
     fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
         async move {
-            let answer = self.0.send_packed_commands(pipeline, offset, count).await;
-            if is_gone(&answer) { self.0.send_packed_commands(pipeline, offset, count).await } else { answer }
+            let (number, mut manager) = self.current();
+            let mut answer = manager.send_packed_commands(pipeline, offset, count).await;
+            if is_gone(&answer) {
+                answer = manager.send_packed_commands(pipeline, offset, count).await;
+            }
+            self.judge(number, &answer);
+            answer
         }
         .boxed()
     }
     fn get_db(&self) -> i64 {
-        self.0.get_db()
+        self.current().1.get_db()
     }
 }
 
@@ -78,15 +126,22 @@ impl Redis {
     /// # Errors
     /// Where the URL does not parse.
     pub async fn connect(url: &str) -> Result<Self, QueueError> {
-        let client = Client::open(url)?;
-        let shared = ConnectionManager::new_lazy_with_config(client.clone(), impatient(ANSWER_WITHIN))?;
-        Ok(Self { client, shared: Connection(shared), firehose_bodies: false })
+        // The kernel gives a connection up whose peer is gone without a farewell, also one that only listens.
+        let probes = TcpKeepalive::new().with_time(SILENT_FOR).with_interval(SILENT_FOR / 3);
+        let settings = TcpSettings::default().set_keepalive(probes).set_user_timeout(SILENT_FOR);
+        let client = Client::open(url.into_connection_info()?.set_tcp_settings(settings))?;
+        Ok(Self { shared: Connection::new(client.clone(), ANSWER_WITHIN)?, client, firehose_bodies: false })
     }
 
     /// The same, with or without the bodies of events (what people wrote) in the operator's firehose.
     #[must_use]
     pub fn with_firehose_bodies(self, bodies: bool) -> Self {
         Self { firehose_bodies: bodies, ..self }
+    }
+
+    /// Makes a new connection at the next use: this process was frozen, and the old one may be dead and not show it.
+    pub fn renew(&self) {
+        self.shared.replace(self.shared.current().0);
     }
 
     /// Whether Redis answers and never evicts.
@@ -117,8 +172,7 @@ impl Redis {
 
     /// A connection of its own, driven by the runtime that first calls it.
     pub(crate) fn separate(&self, answer_within: Duration) -> Result<Connection, QueueError> {
-        let config = impatient(answer_within.min(ANSWER_WITHIN));
-        Ok(Connection(ConnectionManager::new_lazy_with_config(self.client.clone(), config)?))
+        Ok(Connection::new(self.client.clone(), answer_within.min(ANSWER_WITHIN))?)
     }
 
     /// A connection for channels, with what it hears. It never gives up: nobody else would notice that it is gone.

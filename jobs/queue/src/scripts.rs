@@ -41,6 +41,13 @@ redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 local t = redis.call('TIME')
 return t[1] * 1000 + math.floor(t[2] / 1000)";
 
+    /// Counts an attempt within a window that begins with the first.
+    /// KEYS counter · ARGV window in ms. Answers {attempts, ms until they are forgotten}.
+    COUNT = r"
+local n = redis.call('INCR', KEYS[1])
+if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return {n, redis.call('PTTL', KEYS[1])}";
+
     /// Turns a claim into a lease, if the claim still stands.
     /// KEYS lease · ARGV old value, new value, TTL in ms.
     CAS = r"

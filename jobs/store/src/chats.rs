@@ -92,11 +92,9 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, session: &Session, named: &Nam
              from chat named
              join chat c on c.id = coalesce(named.merged_into, named.id) and c.tenant = $1
              left join lateral (
-                  select bool_or(access = 'write') as writes, case when bool_or(from_at is null) then null else min(from_at) end as since,
-                         count(*) as n
-                    from access_grant g
-                   where g.tenant = $1 and g.app_user = $6 and g.session = c.session and (g.chat = c.id or g.all_chats)
-                     and (g.expires_at is null or g.expires_at > clock_timestamp())) g on true
+                  select bool_or(writes) as writes, case when bool_or(from_at is null) then null else min(from_at) end as since, count(*) as n
+                    from live_grant g
+                   where g.tenant = $1 and g.holder = $6 and g.session = c.session and (g.chat = c.id or g.all_chats)) g on true
             where named.tenant = $1 and named.session = $2
               and (named.id = $3 or named.id = (select chat from chat_alias a where a.session = $2 and a.account = $4 and a.alias = $5))
               and ($6::uuid is null or g.n > 0 and c.account = $4)"#,
@@ -105,7 +103,7 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, session: &Session, named: &Nam
         id,
         session.account(),
         alias,
-        viewer.user()
+        viewer.holder()
     )
     .fetch_optional(pool)
     .await?;
@@ -139,16 +137,15 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, session: &Session, be
           where c.tenant = $1 and c.session = $2 and c.last_message_at is not null and c.merged_into is null
             and ($4::timestamptz is null or (c.last_message_at, c.id) < ($4, $5::uuid))
             and ($6::uuid is null or c.account = $3 and exists (
-                 select 1 from access_grant g
-                  where g.tenant = $1 and g.app_user = $6 and g.session = c.session and (g.chat = c.id or g.all_chats)
-                    and (g.expires_at is null or g.expires_at > clock_timestamp())))
+                 select 1 from live_grant g
+                  where g.tenant = $1 and g.holder = $6 and g.session = c.session and (g.chat = c.id or g.all_chats)))
           order by c.last_message_at desc, c.id desc limit $7",
         viewer.tenant().uuid(),
         session.id.uuid(),
         session.account(),
         before.map(|c| c.at),
         before.map(|c| c.id),
-        viewer.user(),
+        viewer.holder(),
         limit
     )
     .fetch_all(snapshot.connection())

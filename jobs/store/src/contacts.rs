@@ -169,8 +169,8 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, session: &Session, af
         r#"select p.wa_id, p.lid, p.phone, p.name, p.push_name, p.updated_at from contact p
             where p.tenant = $1 and p.session = $2 and p.account = $3 and ($4::text is null or p.wa_id > $4)
               and ($5::uuid is null or exists (
-                   select 1 from access_grant g left join chat c on c.id = g.chat
-                    where g.tenant = $1 and g.app_user = $5 and g.session = $2 and (g.expires_at is null or g.expires_at > clock_timestamp())
+                   select 1 from live_grant g left join chat c on c.id = g.chat
+                    where g.tenant = $1 and g.holder = $5 and g.session = $2
                       and (g.all_chats or c.account = $3 and (c.lid = p.lid or c.phone = p.phone or exists (
                            select 1 from chat_member m where m.chat = c.id and m.wa_id in (p.wa_id, p.lid, p.phone || '@c.us'))))))
             order by p.wa_id limit $6"#,
@@ -178,7 +178,7 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, session: &Session, af
         session.id.uuid(),
         session.account(),
         after,
-        viewer.user(),
+        viewer.holder(),
         limit
     )
     .fetch_all(snapshot.connection())
@@ -201,8 +201,8 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, session: &Session, address: &J
         r#"select p.wa_id, p.lid, p.phone, p.name, p.push_name, p.updated_at from contact p
             where p.tenant = $1 and p.session = $2 and p.account = $3 and (p.lid = $4 or p.phone = $5)
               and ($6::uuid is null or exists (
-                   select 1 from access_grant g left join chat c on c.id = g.chat
-                    where g.tenant = $1 and g.app_user = $6 and g.session = $2 and (g.expires_at is null or g.expires_at > clock_timestamp())
+                   select 1 from live_grant g left join chat c on c.id = g.chat
+                    where g.tenant = $1 and g.holder = $6 and g.session = $2
                       and (g.all_chats or c.account = $3 and (c.lid = p.lid or c.phone = p.phone or exists (
                            select 1 from chat_member m where m.chat = c.id and m.wa_id in (p.wa_id, p.lid, p.phone || '@c.us'))))))
             limit 1"#,
@@ -211,7 +211,7 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, session: &Session, address: &J
         session.account(),
         lid,
         phone,
-        viewer.user()
+        viewer.holder()
     )
     .fetch_optional(pool)
     .await?;

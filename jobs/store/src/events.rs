@@ -1,6 +1,6 @@
 //! The log as its readers see it.
 
-use contract::{ChatId, Event, EventType, SessionId, UserId};
+use contract::{ChatId, Event, EventType, SessionId};
 use sqlx::PgPool;
 
 use crate::{Result, grants::Viewer, log};
@@ -53,7 +53,7 @@ pub enum Read {
 
 /// Reads the log after a cursor. The head is read first: whoever issued it committed everything below it before.
 ///
-/// An EMPLEADO sees what happens in chats granted to it (by the grants of now), how sessions are, and its own grants.
+/// An EMPLEADO sees what happens in chats granted to it (by the grants of now), its own grants, and how sessions are.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -83,25 +83,27 @@ async fn judged(pool: &PgPool, viewer: Viewer, query: &Query, (after, up_to): (i
              from event e
             where e.tenant = $1 and e.seq > $2 and e.seq <= $3
               and (cardinality($4::text[]) = 0 or e.type = any($4)) and ($5::uuid is null or e.session = $5)
-              and ($8::uuid is null or exists (select 1 from chat m where m.id = e.chat and coalesce(m.merged_into, m.id) = $8))
-              and ($6::uuid is null
-                   or e.type = 'session.status'
-                   or e.type in ('grant.created', 'grant.deleted') and e.data -> 'grant' ->> 'user' = $9
-                   or e.type not in ('grant.created', 'grant.deleted') and exists (
-                   select 1 from access_grant g join chat c on c.id = e.chat join session s on s.id = e.session
-                    where g.tenant = $1 and g.app_user = $6 and g.session = e.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.from_at is null or e.at >= g.from_at) and (g.expires_at is null or g.expires_at > clock_timestamp())))
+               and ($8::uuid is null or exists (select 1 from chat m where m.id = e.chat and coalesce(m.merged_into, m.id) = $8))
+               and ($6::uuid is null
+                    or e.type in ('grant.created', 'grant.deleted') and e.data->'grant'->>'holder' = $9
+                    or e.chat is null and e.type = 'session.status' and ($10::uuid is null or exists (
+                       select 1 from api_key k where k.tenant = $1 and k.id = $10 and (k.sessions is null or e.session = any(k.sessions))))
+                    or e.type not in ('grant.created', 'grant.deleted') and exists (
+                       select 1 from live_grant g join chat c on c.id = e.chat join session s on s.id = e.session
+                        where g.tenant = $1 and g.holder = $6 and g.session = e.session
+                          and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
+                          and (g.from_at is null or e.at >= g.from_at)))
             order by e.seq limit $7"#,
         viewer.tenant().uuid(),
         after,
         up_to,
         &types,
         query.filter.session.map(SessionId::uuid),
-        viewer.user(),
+        viewer.holder(),
         query.limit,
         query.filter.chat.map(ChatId::uuid),
-        viewer.user().map(|user| UserId::from_uuid(user).to_string())
+        viewer.holder_name(),
+        viewer.key()
     )
     .fetch_all(pool)
     .await?;

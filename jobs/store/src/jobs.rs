@@ -142,13 +142,12 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Jo
              from job j join session s on s.id = j.session left join chat jc on jc.id = j.chat left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and j.id = $2
               and ($3::uuid is null or j.chat is null and j.created_by = $3 or exists (
-                   select 1 from access_grant g join chat c on c.id = j.chat
-                    where g.tenant = $1 and g.app_user = $3 and g.session = j.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.expires_at is null or g.expires_at > clock_timestamp())))"#,
+                   select 1 from live_grant g join chat c on c.id = j.chat
+                    where g.tenant = $1 and g.holder = $3 and g.session = j.session
+                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')))"#,
         viewer.tenant().uuid(),
         id.uuid(),
-        viewer.user()
+        viewer.holder()
     )
     .fetch_optional(pool)
     .await?;
@@ -186,17 +185,16 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limi
               and ($4::uuid is null or j.chat in (select $4::uuid union select coalesce(n.merged_into, n.id) from chat n where n.id = $4))
               and ($5::uuid is null or j.id < $5) and ($8::text is null or j.reference = $8)
               and ($6::uuid is null or j.chat is null and j.created_by = $6 or exists (
-                   select 1 from access_grant g join chat c on c.id = j.chat
-                    where g.tenant = $1 and g.app_user = $6 and g.session = j.session
-                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')
-                      and (g.expires_at is null or g.expires_at > clock_timestamp())))
+                   select 1 from live_grant g join chat c on c.id = j.chat
+                    where g.tenant = $1 and g.holder = $6 and g.session = j.session
+                      and (g.chat = coalesce(c.merged_into, c.id) or g.all_chats) and c.account = coalesce(s.account, '')))
             order by j.id desc limit $7"#,
         viewer.tenant().uuid(),
         filter.session.map(SessionId::uuid),
         filter.state.map(JobState::as_str),
         filter.chat.map(ChatId::uuid),
         filter.before.map(JobId::uuid),
-        viewer.user(),
+        viewer.holder(),
         limit,
         filter.reference
     )

@@ -18,6 +18,7 @@ pub mod receipts;
 pub mod retention;
 pub mod turns;
 
+pub mod audit;
 pub mod chats;
 pub mod contacts;
 pub mod cursor;
@@ -25,7 +26,9 @@ pub mod events;
 pub mod grants;
 pub mod history;
 pub mod jobs;
+pub mod keys;
 pub mod limits;
+pub mod links;
 pub mod messages;
 pub mod schema;
 pub mod sessions;
@@ -105,6 +108,13 @@ pub fn connect_lazy(url: &str, size: u32) -> Result<PgPool> {
 pub async fn connect_owner(url: &str) -> Result<PgPool> {
     let options: sqlx::postgres::PgConnectOptions = url.parse()?;
     Ok(pool_options(1).connect_with(options.options([("lock_timeout", "30s"), ("statement_timeout", "0")])).await?)
+}
+
+/// Forgets the connections that nobody uses, without a farewell: those of a process that was frozen may be dead and not show it.
+pub fn forget_idle(pool: &PgPool) {
+    while let Some(connection) = pool.try_acquire() {
+        drop(connection.detach());
+    }
 }
 
 /// A connection that was used within this time is not asked whether it lives: that would be a second round trip before every statement.

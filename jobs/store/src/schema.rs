@@ -27,6 +27,23 @@ pub async fn limit_role(pool: &PgPool, role: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Lets `role` read and write all rows, of tables to come too, and change nothing of the schema: what the API and the hosts need.
+///
+/// # Errors
+/// [`crate::StoreError`], also where the role does not exist.
+pub async fn let_work(pool: &PgPool, role: &str) -> Result<()> {
+    for grant in [
+        "grant usage on schema %2$I to %1$I",
+        "grant select, insert, update, delete on all tables in schema %2$I to %1$I",
+        "alter default privileges in schema %2$I grant select, insert, update, delete on tables to %1$I",
+    ] {
+        let built = sqlx::query_scalar::<_, String>("select format($1, $2::text, current_schema())").bind(grant).bind(role);
+        let statement = built.fetch_one(pool).await?;
+        sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
+    }
+    Ok(())
+}
+
 /// Makes the event log's partitions from today on.
 ///
 /// # Errors

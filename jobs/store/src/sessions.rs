@@ -5,7 +5,7 @@ use contract::{Event, EventId, EventType, Reason, SessionId, SessionState, Signa
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{Result, StoreError, snapshot::Snapshot};
+use crate::{Result, StoreError, grants::Viewer, snapshot::Snapshot};
 
 /// A row of `session`.
 #[derive(Debug, Clone)]
@@ -108,23 +108,27 @@ pub async fn fetch(pool: &PgPool, tenant: TenantId, named: &Named) -> Result<Opt
     Ok(row.map(|r| r.session(tenant)))
 }
 
-/// The tenant's sessions, oldest first, those after `after`.
+/// The sessions that the viewer sees, oldest first, those after `after`: all of its tenant, or those of the key's list.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn list(snapshot: &mut Snapshot, tenant: TenantId, after: Option<SessionId>, limit: i64) -> Result<Vec<Session>> {
+pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, after: Option<SessionId>, limit: i64) -> Result<Vec<Session>> {
     let connection: &mut PgConnection = snapshot.connection();
     let rows = sqlx::query_as!(
         Row,
         "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at
-           from session where tenant = $1 and ($2::uuid is null or id > $2) order by id limit $3",
-        tenant.uuid(),
+           from session where tenant = $1 and ($2::uuid is null or id > $2)
+            and ($4::uuid is null or exists (
+                 select 1 from api_key k where k.tenant = $1 and k.id = $4 and (k.sessions is null or session.id = any(k.sessions))))
+          order by id limit $3",
+        viewer.tenant().uuid(),
         after.map(SessionId::uuid),
-        limit
+        limit,
+        viewer.key()
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|r| r.session(tenant)).collect())
+    Ok(rows.into_iter().map(|r| r.session(viewer.tenant())).collect())
 }
 
 /// Why a session was not created.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use contract::{TenantId, UserId};
+use contract::{AuditAction, TenantId, UserId};
+use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
     Result,
-    users::{Rol, Standing},
+    audit::Act,
+    users::{Credentials, Rol, Standing},
 };
 
 /// SHA-256 of a token.
@@ -18,18 +20,19 @@ pub type Hash = [u8; 32];
 /// How long the immediate predecessor is answered with the same successor: an answer can be lost on its way.
 const GRACE_SECONDS: f64 = 30.0;
 
-/// Starts a family. Answers the database's time, from which the access token's lifetime counts.
+/// Starts a family, of the generation of the password that was checked. Answers the database's time, from which the access token's lifetime counts.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn issue(pool: &PgPool, tenant: TenantId, user: UserId, family: Uuid, hash: &Hash, lifetime: Duration) -> Result<DateTime<Utc>> {
+pub async fn issue(pool: &PgPool, user: &Credentials, family: Uuid, hash: &Hash, lifetime: Duration) -> Result<DateTime<Utc>> {
     let issued_at = sqlx::query_scalar!(
-        "insert into refresh_token (hash, family, tenant, app_user, expires_at)
-         values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) returning issued_at",
+        "insert into refresh_token (hash, family, tenant, app_user, generation, expires_at)
+         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) returning issued_at",
         hash.as_slice(),
         family,
-        tenant.uuid(),
-        user.uuid(),
+        user.tenant.uuid(),
+        user.user.uuid(),
+        user.generation,
         lifetime.as_secs_f64()
     )
     .fetch_one(pool)
@@ -61,7 +64,7 @@ pub struct Presented {
 pub async fn find(pool: &PgPool, hash: &Hash) -> Result<Option<Presented>> {
     let row = sqlx::query!(
         r#"select r.tenant, r.app_user, r.family, u.rol, u.state, t.state as tenant_state,
-                  r.revoked_at is null and r.expires_at > clock_timestamp() and r.issued_at >= u.tokens_valid_from as "live!"
+                  r.revoked_at is null and r.expires_at > clock_timestamp() and r.generation = u.generation as "live!"
              from refresh_token r join app_user u on u.id = r.app_user and u.tenant = r.tenant join tenant t on t.id = r.tenant
             where r.hash = $1"#,
         hash.as_slice()
@@ -100,15 +103,16 @@ pub enum Rotation {
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn rotate(pool: &PgPool, tenant: TenantId, hash: &Hash, successor: &Hash, lifetime: Duration) -> Result<Rotation> {
+pub async fn rotate(pool: &PgPool, user: (TenantId, UserId), hash: &Hash, successor: &Hash, lifetime: Duration) -> Result<Rotation> {
+    let tenant = user.0;
     let rotated = sqlx::query_scalar!(
         r#"with old as (
                update refresh_token set successor = $3, rotated_at = clock_timestamp()
                 where hash = $2 and tenant = $1 and successor is null and revoked_at is null and expires_at > clock_timestamp()
-               returning family, app_user),
+               returning family, app_user, generation),
                new as (
-               insert into refresh_token (hash, family, tenant, app_user, expires_at)
-               select $3, family, $1, app_user, clock_timestamp() + make_interval(secs => $4) from old
+               insert into refresh_token (hash, family, tenant, app_user, generation, expires_at)
+               select $3, family, $1, app_user, generation, clock_timestamp() + make_interval(secs => $4) from old
                returning issued_at)
            select issued_at from new"#,
         tenant.uuid(),
@@ -120,11 +124,11 @@ pub async fn rotate(pool: &PgPool, tenant: TenantId, hash: &Hash, successor: &Ha
     .await?;
     match rotated {
         Some(now) => Ok(Rotation::Rotated(now)),
-        None => presented_again(pool, tenant, hash).await,
+        None => presented_again(pool, user, hash).await,
     }
 }
 
-async fn presented_again(pool: &PgPool, tenant: TenantId, hash: &Hash) -> Result<Rotation> {
+async fn presented_again(pool: &PgPool, (tenant, user): (TenantId, UserId), hash: &Hash) -> Result<Rotation> {
     let recent = sqlx::query!(
         r#"select s.hash as successor, clock_timestamp() as "now!"
              from refresh_token o join refresh_token s on s.hash = o.successor
@@ -139,11 +143,19 @@ async fn presented_again(pool: &PgPool, tenant: TenantId, hash: &Hash) -> Result
     if let Some(row) = recent {
         return Ok(Rotation::Repeated { successor: row.successor, now: row.now });
     }
+    let act = Act::new(None, AuditAction::LoginRevoked, user, json!({}));
     sqlx::query!(
-        "update refresh_token set revoked_at = clock_timestamp()
-          where tenant = $1 and revoked_at is null and family = (select family from refresh_token where tenant = $1 and hash = $2)",
+        "with f as (
+             update refresh_token set revoked_at = clock_timestamp()
+              where tenant = $1 and revoked_at is null and family = (select family from refresh_token where tenant = $1 and hash = $2)
+             returning 1)
+         insert into audit (tenant, id, action, target, detail) select $1, $3, $4, $5, $6 where exists (select 1 from f)",
         tenant.uuid(),
-        hash.as_slice()
+        hash.as_slice(),
+        Act::id(),
+        act.action.as_str(),
+        act.target,
+        act.detail
     )
     .execute(pool)
     .await?;

@@ -1,11 +1,11 @@
-//! People, and whether their tokens still count.
+//! People: those of a tenant as its ADMINs see them, and whether their tokens still count. Their one-time links: [`crate::links`].
 
 use chrono::{DateTime, Utc};
 use contract::{TenantId, UserId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{Result, StoreError, audit::Act, links::NewLink, snapshot::Snapshot};
 
 /// The two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,18 +63,20 @@ pub struct Credentials {
     pub rol: Rol,
     /// Whether it may work.
     pub standing: Standing,
-    /// PHC string; none before an invitation was accepted.
+    /// PHC string.
     pub password_hash: Option<String>,
+    /// Which of the user's logins count: those that were checked against the password of now are of this generation.
+    pub generation: i32,
 }
 
-/// The user of an e-mail address, whatever its case.
+/// The user of an e-mail address, whatever its case. Who has only been invited has no credentials.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn credentials(pool: &PgPool, email: &str) -> Result<Option<Credentials>> {
     let row = sqlx::query!(
-        "select u.id, u.tenant, u.rol, u.state, t.state as tenant_state, u.password_hash
-           from app_user u join tenant t on t.id = u.tenant where lower(u.email) = lower($1)",
+        "select u.id, u.tenant, u.rol, u.state, t.state as tenant_state, u.password_hash, u.generation
+           from app_user u join tenant t on t.id = u.tenant where lower(u.email) = lower($1) and u.password_hash is not null",
         email
     )
     .fetch_optional(pool)
@@ -86,6 +88,7 @@ pub async fn credentials(pool: &PgPool, email: &str) -> Result<Option<Credential
             rol: Rol::from_name(&r.rol)?,
             standing: Standing::of(&r.state, &r.tenant_state),
             password_hash: r.password_hash,
+            generation: r.generation,
         })
     }))
 }
@@ -99,6 +102,8 @@ pub struct Status {
     pub standing: Standing,
     /// Whether the login that the token came from has been neither logged out nor voided by a change of password or role.
     pub login_live: bool,
+    /// Whether it may write to people whose chats were not granted to it.
+    pub can_start_chats: bool,
     /// When this was read, by the database's clock: token lifetimes are judged by it.
     pub now: DateTime<Utc>,
 }
@@ -109,10 +114,10 @@ pub struct Status {
 /// [`crate::StoreError`].
 pub async fn status(pool: &PgPool, tenant: TenantId, user: UserId, family: Uuid) -> Result<Option<Status>> {
     let row = sqlx::query!(
-        r#"select u.rol, u.state, t.state as tenant_state, clock_timestamp() as "now!",
+        r#"select u.rol, u.state, u.can_start_chats, t.state as tenant_state, clock_timestamp() as "now!",
                   exists (select 1 from refresh_token r
                            where r.family = $3 and r.tenant = $1 and r.app_user = $2 and r.revoked_at is null
-                             and r.issued_at >= u.tokens_valid_from) as "live!"
+                             and r.generation = u.generation) as "live!"
              from app_user u join tenant t on t.id = u.tenant where u.tenant = $1 and u.id = $2"#,
         tenant.uuid(),
         user.uuid(),
@@ -121,36 +126,228 @@ pub async fn status(pool: &PgPool, tenant: TenantId, user: UserId, family: Uuid)
     .fetch_optional(pool)
     .await?;
     Ok(row.and_then(|r| {
-        Some(Status { rol: Rol::from_name(&r.rol)?, standing: Standing::of(&r.state, &r.tenant_state), login_live: r.live, now: r.now })
+        Some(Status {
+            rol: Rol::from_name(&r.rol)?,
+            standing: Standing::of(&r.state, &r.tenant_state),
+            login_live: r.live,
+            can_start_chats: r.can_start_chats,
+            now: r.now,
+        })
     }))
 }
 
-/// A user as it sees itself.
+/// A person of a tenant.
 #[derive(Debug, Clone)]
-pub struct Profile {
+pub struct User {
     /// Who.
     pub id: UserId,
     /// Login name.
     pub email: String,
     /// Shown to colleagues.
     pub name: String,
-    /// Its role.
-    pub rol: Rol,
+    /// `ADMIN` or `EMPLEADO`.
+    pub rol: String,
+    /// `invited`, `active` or `disabled`.
+    pub state: String,
+    /// Whether it may write to people whose chats were not granted to it.
+    pub can_start_chats: bool,
+    /// When it last asked for a new password without having got one.
+    pub reset_requested_at: Option<DateTime<Utc>>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
     /// Its tenant's name.
     pub tenant_name: String,
 }
 
-/// Reads one user of a tenant.
+struct Row {
+    id: Uuid,
+    email: String,
+    name: String,
+    rol: String,
+    state: String,
+    can_start_chats: bool,
+    reset_requested_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    tenant_name: String,
+}
+
+impl From<Row> for User {
+    fn from(r: Row) -> Self {
+        Self {
+            id: UserId::from_uuid(r.id),
+            email: r.email,
+            name: r.name,
+            rol: r.rol,
+            state: r.state,
+            can_start_chats: r.can_start_chats,
+            reset_requested_at: r.reset_requested_at,
+            created_at: r.created_at,
+            tenant_name: r.tenant_name,
+        }
+    }
+}
+
+/// One user of a tenant.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn profile(pool: &PgPool, tenant: TenantId, user: UserId) -> Result<Option<Profile>> {
-    let row = sqlx::query!(
-        "select u.email, u.name, u.rol, t.name as tenant_name from app_user u join tenant t on t.id = u.tenant where u.tenant = $1 and u.id = $2",
+pub async fn fetch(pool: &PgPool, tenant: TenantId, user: UserId) -> Result<Option<User>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select u.id, u.email, u.name, u.rol, u.state, u.can_start_chats, u.reset_requested_at, u.created_at, t.name as tenant_name
+           from app_user u join tenant t on t.id = u.tenant where u.tenant = $1 and u.id = $2",
         tenant.uuid(),
         user.uuid()
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.and_then(|r| Some(Profile { id: user, email: r.email, name: r.name, rol: Rol::from_name(&r.rol)?, tenant_name: r.tenant_name })))
+    Ok(row.map(User::from))
+}
+
+/// A tenant's users, oldest first, those after `after`.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn list(snapshot: &mut Snapshot, tenant: TenantId, after: Option<UserId>, limit: i64) -> Result<Vec<User>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select u.id, u.email, u.name, u.rol, u.state, u.can_start_chats, u.reset_requested_at, u.created_at, t.name as tenant_name
+           from app_user u join tenant t on t.id = u.tenant where u.tenant = $1 and ($2::uuid is null or u.id > $2) order by u.id limit $3",
+        tenant.uuid(),
+        after.map(UserId::uuid),
+        limit
+    )
+    .fetch_all(snapshot.connection())
+    .await?;
+    Ok(rows.into_iter().map(User::from).collect())
+}
+
+/// A user to invite.
+#[derive(Debug)]
+pub struct NewUser<'a> {
+    /// Its id.
+    pub id: UserId,
+    /// Where it will log in.
+    pub email: &'a str,
+    /// Shown to colleagues.
+    pub name: &'a str,
+    /// Its role.
+    pub rol: Rol,
+    /// Whether it may write to people whose chats were not granted to it.
+    pub can_start_chats: bool,
+}
+
+/// Why nobody was invited.
+#[derive(Debug, thiserror::Error)]
+pub enum Invite {
+    /// The tenant has a user of this address. That another tenant has one shows on acceptance only.
+    #[error("the tenant has a user of this e-mail address")]
+    EmailTaken,
+    /// Nothing was decided.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates a user that can do nothing yet, and its invitation. Answers until when that can be accepted.
+///
+/// # Errors
+/// [`Invite`].
+pub async fn invite(pool: &PgPool, tenant: TenantId, new: &NewUser<'_>, link: &NewLink, act: &Act) -> Result<DateTime<Utc>, Invite> {
+    let expires_at = sqlx::query_scalar!(
+        "with u as (
+             insert into app_user (id, tenant, email, name, rol, can_start_chats, state) values ($2, $1, $3, $4, $5, $6, 'invited')
+             returning id),
+              a as (insert into audit (tenant, id, actor, action, target, detail) select $1, $9, $10, $11, $12, $13 from u)
+         insert into user_link (app_user, purpose, tenant, hash, expires_at)
+         select id, 'invitation', $1, $7, clock_timestamp() + make_interval(secs => $8) from u
+         returning expires_at",
+        tenant.uuid(),
+        new.id.uuid(),
+        new.email,
+        new.name,
+        new.rol.as_str(),
+        new.can_start_chats,
+        link.hash.as_slice(),
+        link.lifetime.as_secs_f64(),
+        Act::id(),
+        act.actor(),
+        act.action.as_str(),
+        act.target,
+        act.detail
+    )
+    .fetch_one(pool)
+    .await;
+    match expires_at {
+        Ok(at) => Ok(at),
+        Err(sqlx::Error::Database(why)) if why.constraint() == Some("app_user_tenant_email_key") => Err(Invite::EmailTaken),
+        Err(why) => Err(StoreError::from(why).into()),
+    }
+}
+
+/// What is to be changed; nothing said, nothing changed.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// The name.
+    pub name: Option<String>,
+    /// The role.
+    pub rol: Option<Rol>,
+    /// Whether it may write to people whose chats were not granted to it.
+    pub can_start_chats: Option<bool>,
+    /// Whether it is let in. A user without a password is then as before it was disabled: invited.
+    pub enabled: Option<bool>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Changed {
+    /// It was made.
+    Done(User),
+    /// It would leave the tenant without an active ADMIN.
+    LastAdmin,
+    /// The tenant has no such user.
+    NotFound,
+}
+
+/// Changes a user. A change of role and disabling void its tokens in the same statement. ADMINs that might lose the last of them lock one
+/// another, lowest id first, so that two who leave at once do not both succeed.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn change(pool: &PgPool, tenant: TenantId, user: UserId, change: &Change, act: &Act) -> Result<Changed> {
+    let removes = change.rol == Some(Rol::Empleado) || change.enabled == Some(false);
+    let done = sqlx::query!(
+        "with admins as (
+             select id from app_user where tenant = $1 and $7 and rol = 'ADMIN' and state = 'active' order by id for no key update),
+              u as (
+             update app_user u
+                set name = coalesce($3, name), rol = coalesce($4, rol), can_start_chats = coalesce($5, can_start_chats),
+                    state = case when $6::boolean is null then state when not $6 then 'disabled' when password_hash is null then 'invited' else 'active' end,
+                    generation = generation + (coalesce($4 <> rol, false) or coalesce(not $6, false))::int
+              where tenant = $1 and id = $2
+                and (not $7 or rol <> 'ADMIN' or state <> 'active' or exists (select 1 from admins a where a.id <> u.id))
+             returning id),
+              a as (insert into audit (tenant, id, actor, action, target, detail) select $1, $8, $9, $10, $11, $12 from u),
+              l as (delete from user_link l using u where l.app_user = u.id and not $6)
+         select id from u",
+        tenant.uuid(),
+        user.uuid(),
+        change.name,
+        change.rol.map(Rol::as_str),
+        change.can_start_chats,
+        change.enabled,
+        removes,
+        Act::id(),
+        act.actor(),
+        act.action.as_str(),
+        act.target,
+        act.detail
+    )
+    .fetch_optional(pool)
+    .await?;
+    let user = fetch(pool, tenant, user).await?;
+    Ok(match (done, user) {
+        (Some(_), Some(user)) => Changed::Done(user),
+        (None, Some(_)) => Changed::LastAdmin,
+        (_, None) => Changed::NotFound,
+    })
 }

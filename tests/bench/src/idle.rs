@@ -35,7 +35,7 @@ pub async fn measure(report: &mut Report) -> Result<(), Error> {
     }
     until("an idle host", Duration::from_secs(20), || async { tokio::time::timeout(Duration::from_millis(1), host.hub.idle()).await.ok() })
         .await;
-    let (before, asked) = (calls(&stores).await?, statements(&stores).await?);
+    let before = calls(&stores).await?;
     tokio::time::sleep(FOR).await;
     let after = calls(&stores).await?;
     let grown = |renewal: bool| -> u64 {
@@ -44,7 +44,6 @@ pub async fn measure(report: &mut Report) -> Result<(), Error> {
     };
     report.note("Redis commands of 1,000 idle sessions in 10 s, renewals aside", "commands", grown(false) as f64);
     report.note("of their renewals, in 10 s (EVAL, GET, PEXPIRE)", "commands", grown(true) as f64);
-    report.note("Postgres transactions of 1,000 idle sessions in 10 s", "transactions", (statements(&stores).await? - asked) as f64);
     Ok(())
 }
 
@@ -56,9 +55,4 @@ async fn calls(stores: &Stores) -> Result<BTreeMap<String, u64>, Error> {
     };
     // Each look makes a connection of its own, which introduces itself.
     Ok(info.lines().filter_map(calls).filter(|(name, _)| !name.starts_with("client|") && name != "hello").collect())
-}
-
-async fn statements(stores: &Stores) -> Result<i64, Error> {
-    let count = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()";
-    Ok(sqlx::query_scalar(count).fetch_one(&stores.pool).await?)
 }

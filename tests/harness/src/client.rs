@@ -35,22 +35,16 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
+    /// Nobody, at this address.
+    pub fn nobody(url: &str) -> Self {
+        Self { http: reqwest::Client::new(), url: url.to_owned(), token: String::new() }
+    }
+
     /// Logs in.
     pub async fn login(url: &str, email: &str, password: &str) -> Self {
-        let http = reqwest::Client::new();
-        let client = Self { http, url: url.to_owned(), token: String::new() };
+        let client = Self::nobody(url);
         let tokens = client.post("/api/auth/login", json!({"email": email, "password": password})).await.ok();
         Self { token: tokens["accessToken"].as_str().unwrap_or_default().to_owned(), ..client }
-    }
-
-    /// Somebody with this token.
-    pub fn with_token(&self, token: &str) -> Self {
-        Self { token: token.to_owned(), ..self.clone() }
-    }
-
-    /// The access token.
-    pub fn token(&self) -> &str {
-        &self.token
     }
 
     /// Opens a stream of events, or says why not.
@@ -82,6 +76,25 @@ impl ApiClient {
     /// The same caller without a token.
     pub fn stranger(&self) -> Self {
         Self { token: String::new(), ..self.clone() }
+    }
+
+    /// The same service with this token or API key.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    pub(crate) fn with_http(&self, http: reqwest::Client) -> Self {
+        Self { http, ..self.clone() }
+    }
+
+    /// The token or key it shows.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Tries a password.
+    pub async fn try_login(&self, email: &str, password: &str) -> Answer {
+        self.stranger().post("/api/auth/login", json!({"email": email, "password": password})).await
     }
 
     /// Any request.
@@ -135,6 +148,16 @@ impl ApiClient {
     /// POST with a JSON body.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// PATCH with a merge patch.
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.ask(Method::PATCH, path, &[("content-type", "application/merge-patch+json")], Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.ask(Method::DELETE, path, &[], None).await
     }
 
     /// GET as bytes, with an `Accept`.

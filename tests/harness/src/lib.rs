@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod faults;
+pub mod lambda;
+pub mod people;
 mod ports;
 pub mod postgres;
 pub mod process;
@@ -15,6 +17,7 @@ mod stack;
 mod user;
 mod wait;
 
+pub use client::ApiClient;
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use stack::{Proxies, Settings, Stack, Tenant};

@@ -84,6 +84,14 @@ impl Api {
         run(shared.command("zaguan-api", "KILL").arg("migrate"), None).map(drop)
     }
 
+    /// Applies the migrations and gives a role what the API and the hosts need.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn migrate_for(shared: &Shared, role: &str) -> Result<(), Error> {
+        run(shared.command("zaguan-api", "KILL").arg("migrate").env("APP_ROLE", role), None).map(drop)
+    }
+
     /// Makes a tenant with its first ADMIN; answers `{tenant, user, session}`.
     ///
     /// # Errors
@@ -92,6 +100,16 @@ impl Api {
         let mut command = shared.command("zaguan-api", "KILL");
         command.args(["tenant", "create", "--name", name, "--email", email, "--password-file", "-"]);
         Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
+    }
+
+    /// Makes a link with which somebody sets a new password; answers `{url, expiresAt}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn reset_password(&self, email: &str) -> Result<Value, Error> {
+        let mut command = self.shared.command("zaguan-api", "KILL");
+        command.args(["user", "password-reset", "--email", email, "--public-url", &self.url()]);
+        Ok(serde_json::from_str(&run(&mut command, None)?)?)
     }
 
     /// Starts it on a free port.
@@ -122,8 +140,17 @@ impl Api {
     fn run(name: &str, shared: &Shared, keys: &str, (public, port): (u16, u16), metrics: u16) -> io::Result<Process> {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
+        // Whoever calls from this address is a proxy of ours.
+        command.env("TRUSTED_PROXIES", "127.0.0.99");
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
         Process::start(name, &shared.logs, command)
+    }
+
+    /// What starts another one that is the same to callers. It would listen on the same port.
+    pub fn command(&self, shared: &Shared) -> std::process::Command {
+        let mut command = shared.command("zaguan-api", "KILL");
+        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url());
+        command
     }
 
     async fn ready(&self) {

@@ -9,6 +9,7 @@ use crate::{
     Error, Folder, Proxy, User,
     client::ApiClient,
     faults::Faults,
+    lambda::Function,
     postgres::Postgres,
     redis::Redis,
     services::{Api, Host, Shared, Worker, built_programs},
@@ -183,6 +184,17 @@ impl Stack {
         Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
     }
 
+    /// The API as a Lambda function, beside the one that listens.
+    pub async fn function(&self) -> Function {
+        self.function_with("buffered", self.postgres.url(), self.redis.url()).await
+    }
+
+    /// The same with its way to answer (`buffered` or `streaming`) and its own ways to the stores.
+    pub async fn function_with(&self, response: &str, database_url: String, redis_url: String) -> Function {
+        let shared = self.told(database_url, redis_url);
+        Function::start(&shared, &self.api, "function", response).await.expect("a function starts")
+    }
+
     /// Another worker with the usual schedule.
     pub async fn worker(&mut self) -> Worker {
         self.try_worker("{}").await.expect("a worker starts")
@@ -195,6 +207,11 @@ impl Stack {
     pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
         self.workers += 1;
         Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
+    }
+
+    /// What its services are told, with other ways to the stores.
+    pub fn told(&self, database_url: String, redis_url: String) -> Shared {
+        Shared { database_url, redis_url, ..self.shared.clone() }
     }
 
     /// A new company with an ADMIN of this name, logged in.
@@ -261,6 +278,15 @@ impl Stack {
     /// The file system's.
     pub fn copy(&self, program: &std::path::Path) -> Result<PathBuf, Error> {
         Ok(self.folder.copy(program)?)
+    }
+
+    /// Changes what no caller can: the past, mostly.
+    ///
+    /// # Errors
+    /// What Postgres says.
+    pub async fn sql(&self, statement: &'static str) -> Result<(), Error> {
+        sqlx::query(statement).execute(&self.db().await).await?;
+        Ok(())
     }
 
     /// Where its files are.

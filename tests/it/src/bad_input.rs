@@ -284,7 +284,7 @@ fn judge(answer: &Answered, operation: &Operation, accepted: &mut Vec<String>) -
         return Err("an undocumented refusal".to_owned());
     }
     let told = body["requestId"].as_str().unwrap_or_default();
-    if !told.eq_ignore_ascii_case(&id) || body["status"].to_string() != answer.status || !body["detail"].is_string() {
+    if !told.eq_ignore_ascii_case(&id) || body["status"].as_u64() != answer.status.parse().ok() || !body["detail"].is_string() {
         return Err("not what every problem says".to_owned());
     }
     Ok(())

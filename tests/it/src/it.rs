@@ -1,6 +1,8 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
 mod accept_faults;
+mod api_keys;
+mod authorization;
 mod bad_input;
 mod browser_death;
 mod browser_docs;
@@ -10,12 +12,18 @@ mod browser_messages;
 mod browser_odd_text;
 mod browser_receipts;
 mod chats;
+mod company;
+mod grants;
 mod jobs;
+mod lambda;
+mod least_rights;
 mod limits;
-mod people;
 mod reliability_page;
+mod staff;
+mod strangers;
 mod streams;
 mod tenants_apart;
+mod tokens;
 mod worker;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     PEER,
-    people::{Company, company},
+    company::{Company, company},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -226,19 +226,25 @@ async fn what_commits_after_a_logout_reaches_neither_stream_nor_long_poll() {
     let granted = ana.happens(PEER).await;
     ana.grant(&stack, &granted);
     let mut arrivals = vec![point.arrived().await];
-    let poll = tokio::spawn({
-        let (clerk, after) = (ana.clerk.clone(), head(&ana).await);
-        async move { clerk.get(&format!("/api/events?after={after}&wait=20")).await }
-    });
-    // Until the long poll waits, nothing shows it: let something happen until it is woken.
-    let poller = loop {
-        ana.admin.post("/api/whatsapp/init", json!({})).await.ok();
-        ana.admin.post("/api/whatsapp/stop", json!({})).await.ok();
-        if let Ok(arrival) = tokio::time::timeout(Duration::from_millis(100), point.arrived()).await {
-            break arrival;
+    // Nothing shows when the long poll waits: one that was answered before an event could wake it is followed by another.
+    let (poll, woken) = loop {
+        let after = head(&ana).await;
+        let clerk = ana.clerk.clone();
+        let mut poll = tokio::spawn(async move { clerk.get(&format!("/api/events?after={after}&wait=20")).await });
+        let woken = loop {
+            ana.admin.post("/api/whatsapp/init", json!({})).await.ok();
+            ana.admin.post("/api/whatsapp/stop", json!({})).await.ok();
+            tokio::select! {
+                arrival = point.arrived() => break Some(arrival),
+                _ = &mut poll => break None,
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+        };
+        if let Some(woken) = woken {
+            break (poll, woken);
         }
     };
-    arrivals.push(poller);
+    arrivals.push(woken);
     ana.clerk.post("/api/auth/logout", json!({})).await;
     drop(point);
     for arrival in arrivals {

@@ -87,7 +87,7 @@ fn message(chat: ChatId, wa_id: &str) -> Incoming {
 /// A pool whose connections can be cut.
 async fn by_proxy(stores: &Stores) -> (Proxy, store::PgPool) {
     let url = stores.postgres.url();
-    let proxy = Proxy::before(&url).await.expect("a port is free");
+    let proxy = Proxy::before(&url).expect("a port is free");
     let pool = store::connect(&proxy.url(&url), 2).await.expect("connects");
     (proxy, pool)
 }
