@@ -117,22 +117,17 @@ pub fn forget_idle(pool: &PgPool) {
     }
 }
 
-/// A connection that was used within this time is not asked whether it lives: that would be a second round trip before every statement.
-const FRESH: Duration = Duration::from_secs(1);
-/// How long one that was idle may take to answer that.
+/// How long a connection may take to show that it lives: one that fell silent would hold its caller for ever.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
     sqlx::postgres::PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(5))
-        // In place of the pool's own test, which asks every time and waits for ever.
+        // In place of the pool's own test, which waits for ever.
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(|connection, _| {
             Box::pin(async move {
-                if meta.idle_for < FRESH {
-                    return Ok(true);
-                }
                 let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
                 answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
             })

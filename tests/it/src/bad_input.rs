@@ -333,7 +333,7 @@ fn whatever_is_sent_to_any_operation_the_answer_is_a_clear_problem_and_nothing_i
             assert!(answer.status.starts_with('4'), "{} {}: {}", operation.method, operation.template, answer.status);
         }
 
-        assert!(accepted.len() > 5, "some of it was good: {}", accepted.len());
+        assert!(!accepted.is_empty(), "some of it was good: {}", accepted.len());
         for job in &accepted {
             assert_eq!(ana.client.job(job).await["id"], json!(job), "what was accepted is there");
         }

@@ -15,6 +15,7 @@ mod chats;
 mod company;
 mod grants;
 mod jobs;
+#[expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod lambda;
 mod least_rights;
 mod limits;

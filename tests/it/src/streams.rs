@@ -199,15 +199,14 @@ async fn a_stream_ends_within_a_second_of_its_logins_users_or_tenants_end() {
     let ana = company(&stack, "ana").await;
     let ends = [
         format!("update app_user set state = 'disabled' where email = '{}'", ana.clerk_email),
-        format!("update app_user set tokens_valid_from = clock_timestamp() where email = '{}'", ana.clerk_email),
+        format!("update app_user set generation = generation + 1 where email = '{}'", ana.clerk_email),
         format!("update app_user set rol = 'ADMIN' where email = '{}'", ana.clerk_email),
         "update tenant set state = 'suspended'".to_owned(),
     ];
     for end in ends {
-        stack.postgres.sql(&format!(
-            "update app_user set state = 'active', rol = 'EMPLEADO', tokens_valid_from = created_at where email = '{}'",
-            ana.clerk_email
-        ));
+        stack
+            .postgres
+            .sql(&format!("update app_user set state = 'active', rol = 'EMPLEADO', generation = 0 where email = '{}'", ana.clerk_email));
         let open = || async { ana.clerk.stream("/api/events/stream", &[]).await.ok() };
         let mut stream = harness::until("the clerk to count again", SOON, open).await;
         stack.postgres.sql(&end);

@@ -27,7 +27,7 @@ async fn a_host_that_was_taken_over_from_removes_nothing_and_starts_nothing() {
     let lease = a.own(&stores, session).await;
     a.play.send_replace(Play::Hold);
     let (first, second) = (stores.send(session).await, stores.send(session).await);
-    a.holds(1).await;
+    a.has_started(1).await;
     b.play.send_replace(Play::Hold);
     // As after a fail-over of Redis that lost the lease; its owner may be the first to notice.
     let taken = until("a takeover", SOON, || async {
