@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{ChatId, Command, Event, HostId, Jid, JobId, MessageId, OwnerId, SendText, SessionId, TenantId, UserId};
+use contract::{ChatId, Command, Event, HostId, Jid, JobId, MessageId, OwnerId, Principal, SendText, SessionId, TenantId, UserId};
 use harness::{Folder, User, postgres::Postgres};
 use store::{
     Held, PgPool,
@@ -12,7 +12,6 @@ use store::{
     lane_jobs::{self, LaneJob, Start},
     leases::{self, Claimable},
     sessions::{Named, Session},
-    users::Rol,
 };
 
 pub const OURS: &str = "5511999990000";
@@ -104,11 +103,11 @@ impl Store {
     }
 
     pub fn employee(&self) -> Viewer {
-        Viewer::new(self.tenant, self.employee, Rol::Empleado)
+        Viewer::granted(self.tenant, Principal::User(self.employee))
     }
 
     pub fn admin(&self) -> Viewer {
-        Viewer::new(self.tenant, UserId::from_uuid(self.tenant.uuid()), Rol::Admin)
+        Viewer::all(self.tenant)
     }
 
     pub async fn grant(&self, chat: ChatId) {
