@@ -39,15 +39,15 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, and the SHA-256 of its bytes.
 #[derive(Debug)]
-pub struct OptionalBody<T>(pub T);
+pub struct OptionalBody<T>(pub T, pub [u8; 32]);
 
 impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalBody<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
         let bytes = bytes(request, app).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(|b| Self(b.value)) }
+        if bytes.is_empty() { Ok(Self(T::default(), sha256(&bytes))) } else { parse(&bytes).map(|b| Self(b.value, b.sha256)) }
     }
 }
 
@@ -123,9 +123,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(refused)?;
     deserializer.end().map_err(|why| Problem::new(Code::MalformedRequest, format!("the body is not JSON: {why}")))?;
-    let mut sha256 = [0; 32];
-    sha256.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    Ok(Body { value, sha256 })
+    Ok(Body { value, sha256: sha256(bytes) })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
 }
 
 fn refused(why: serde_path_to_error::Error<serde_json::Error>) -> Problem {

@@ -100,6 +100,8 @@ codes! {
     JobRunning = "job_running", CONFLICT, "The job has been started", false;
     /// The job has ended.
     JobFinished = "job_finished", CONFLICT, "The job has ended", false;
+    /// The job cannot be sent again: it has not ended, it succeeded, or it sends nothing.
+    JobNotResendable = "job_not_resendable", CONFLICT, "The job cannot be sent again", false;
     /// The cursor has never been issued.
     CursorAhead = "cursor_ahead", CONFLICT, "The cursor has never been issued", false;
     /// Events after the cursor have been dropped.
@@ -168,7 +170,7 @@ impl Code {
 const fn job_status(code: FailureCode) -> StatusCode {
     match code {
         FailureCode::ChatNotFound | FailureCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
-        FailureCode::JobCancelled | FailureCode::AccountChanged => StatusCode::CONFLICT,
+        FailureCode::JobCancelled | FailureCode::AccountChanged | FailureCode::RecipientChanged => StatusCode::CONFLICT,
         FailureCode::CommandUndecodable => StatusCode::INTERNAL_SERVER_ERROR,
         FailureCode::PageError | FailureCode::TooManyStarts => StatusCode::BAD_GATEWAY,
         FailureCode::HostTooOld | FailureCode::LoggedOut => StatusCode::SERVICE_UNAVAILABLE,

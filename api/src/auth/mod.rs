@@ -17,7 +17,7 @@ pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
 pub use passwords::{LONGEST as LONGEST_PASSWORD, Passwords, acceptable as acceptable_password, hash as hash_password};
 pub use rule::{ChatNeed, KeyNeed, Rule, Rules, Scopes, guard};
 pub(crate) use scope::is_session_name;
-pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, named_chat, named_session, session_filter};
+pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, chat_filter, named_chat, named_session, session_filter};
 pub use secret::{ApiKey, Kind, Secret, hash_of, link_url};
 pub use standing::Standings;
 pub use table::table;

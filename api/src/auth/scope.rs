@@ -174,8 +174,7 @@ impl WritableChat {
                 if !everywhere && !starts {
                     return Err(Problem::not_found());
                 }
-                let names = std::slice::from_ref(&to);
-                let id = aliases::resolve(&app.pool, caller.tenant, session.id, names, None).await?;
+                let id = aliases::named(&app.pool, caller.tenant, session.id, &to).await?;
                 (id, to, starts)
             }
         };
@@ -232,4 +231,17 @@ pub async fn session_filter(app: &AppState, caller: &Caller, text: Option<&str>)
         None => Ok(None),
         Some(text) => named_session(app, caller, Some(text)).await.map(|s| Some(s.id)),
     }
+}
+
+/// The chat of an id or address in a query, as an id. Addresses are those of the session named, or of the default one.
+///
+/// # Errors
+/// `invalid_id`, or `not_found` where the caller does not see it.
+pub async fn chat_filter(app: &AppState, caller: &Caller, session: Option<&str>, text: &str) -> Result<ChatId, Problem> {
+    let named = named_chat(text, "chat")?;
+    if let chats::Named::Id(id) = named {
+        return Ok(id);
+    }
+    let session = named_session(app, caller, session).await?;
+    chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.map(|(chat, _)| chat.id).ok_or_else(Problem::not_found)
 }

@@ -215,18 +215,18 @@ impl Feed {
     }
 
     fn asked_for(&self, event: &Event) -> bool {
-        self.asked_for_kind(event.kind, event.session)
+        self.asked_for_kind(&event.kind, event.session)
     }
 
-    fn asked_for_kind(&self, kind: EventType, of: Option<SessionId>) -> bool {
+    fn asked_for_kind(&self, kind: &EventType, of: Option<SessionId>) -> bool {
         let Filter { types, session, chat: _ } = &self.filter;
-        (types.is_empty() || types.contains(&kind)) && (session.is_none() || *session == of)
+        (types.is_empty() || types.contains(kind)) && (session.is_none() || *session == of)
     }
 
     /// Codes to scan are for an ADMIN. Nothing else is told yet; what will concern a chat is judged by grants then.
     fn may_be_told(&self, told: &Ephemeral) -> bool {
         let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok();
-        for_admins && self.filter.chat.is_none() && self.asked_for_kind(told.kind, told.session)
+        for_admins && self.filter.chat.is_none() && self.asked_for_kind(&told.kind, told.session)
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use store::{
     chats::{self, Chat},
     cursor::Cursor,
+    history,
     snapshot::Snapshot,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -35,10 +36,11 @@ struct ChatView {
     /// `private`, `group`, `channel`, `broadcast`.
     #[serde(rename = "type")]
     kind: String,
-    /// As WhatsApp Web writes it.
+    /// The address under which WhatsApp Web was last seen to keep it.
     wa_id: String,
+    /// Its LID form, where known.
     lid: Option<String>,
-    /// Digits.
+    /// Digits, where known.
     phone: Option<String>,
     name: Option<String>,
     unread: i32,
@@ -83,9 +85,10 @@ async fn list(State(app): State<AppState>, owned: OwnedSession, params: Params<L
     let before = cursor::read(cursor.as_deref(), "cursor")?;
     let mut snapshot = Snapshot::open(&app.pool, owned.caller.tenant).await?;
     let rows = chats::list(&mut snapshot, owned.caller.viewer(), &owned.session, before, limit.get() + 1).await?;
+    let complete = history::complete(&mut snapshot, owned.caller.tenant, owned.session.id).await?;
     // Only chats with a message are listed, so there is a time.
     let last = |c: &Chat| cursor::write(Cursor { at: c.last_message_at.unwrap_or_default(), id: c.id.uuid() });
-    Ok(Page::of(&snapshot, rows, limit.get(), last, ChatView::from))
+    Ok(Page::read(&snapshot, complete, rows, limit.get(), last, ChatView::from))
 }
 
 /// One chat.

@@ -233,7 +233,7 @@ async fn give(app: &AppState, admin: Admin, holder: Principal, asked: Asked) -> 
     let chat = match &asked.chat {
         None => None,
         Some(text) => Some(match named_chat(text, "chat")? {
-            chats::Named::Address(to) => aliases::resolve(&app.pool, caller.tenant, session.id, std::slice::from_ref(&to), None).await?,
+            chats::Named::Address(to) => aliases::named(&app.pool, caller.tenant, session.id, &to).await?,
             named @ chats::Named::Id(_) => {
                 let seen = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?;
                 seen.ok_or_else(|| Problem::not_found().field("chat"))?.0.id

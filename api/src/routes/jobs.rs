@@ -7,7 +7,9 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::{ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobState, MessageId, MessageStatus, Principal, SessionId};
+use contract::{
+    ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobResult, JobState, MessageId, MessageStatus, Principal, SessionId,
+};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Page;
 use crate::{
-    auth::{Caller, session_filter},
+    auth::{Caller, chat_filter, session_filter},
     extract::{Limit, Params, PathId, Prefer},
     limits,
     problem::{Code, Problem},
@@ -52,6 +54,8 @@ pub struct JobView {
     reference: Option<String>,
     /// The user or key that asked for it.
     created_by: Principal,
+    /// The job whose message it sends again.
+    resend_of: Option<JobId>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -60,6 +64,7 @@ pub struct JobView {
     /// How often it was started.
     attempts: i32,
     /// What the command answered, by `kind`.
+    #[schema(value_type = Option<JobResult>)]
     result: Option<Value>,
     /// What proves success.
     #[schema(value_type = Option<Evidence>)]
@@ -111,6 +116,7 @@ impl From<Job> for JobView {
             message: j.message.map(|m| JobMessage { id: m.id, wa_id: m.wa_id, status: m.status, ack: m.ack }),
             reference: j.reference,
             created_by: j.created_by,
+            resend_of: j.resend_of,
             created_at: j.created_at.into(),
             started_at: j.started_at.map(Timestamp),
             finished_at: j.finished_at.map(Timestamp),
@@ -138,19 +144,24 @@ struct List {
     session: Option<String>,
     /// Jobs in this state only.
     state: Option<JobState>,
-    /// Jobs of this chat only.
-    #[param(value_type = Option<String>)]
-    chat: Option<ChatId>,
+    /// Jobs of this chat only: its id; or any address, which is looked for in the session given, or in the default one.
+    chat: Option<String>,
+    /// Jobs with this reference only.
+    reference: Option<String>,
 }
 
 /// The jobs that the caller may see, newest first.
 #[utoipa::path(get, path = "/jobs", operation_id = "listJobs", tag = "jobs", params(List), responses((status = 200, body = Page<JobView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
 async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>) -> Result<Response, Problem> {
-    let List { limit, cursor, session, state, chat } = params.0;
+    let List { limit, cursor, session, state, chat, reference } = params.0;
+    let chat = match chat {
+        Some(chat) => Some(chat_filter(&app, &caller, session.as_deref(), &chat).await?),
+        None => None,
+    };
     let session = session_filter(&app, &caller, session.as_deref()).await?;
     let mut snapshot = Snapshot::open(&app.pool, caller.tenant).await?;
-    let filter = Filter { session, state, chat, before: cursor };
+    let filter = Filter { session, state, chat, reference, before: cursor };
     let rows = jobs::list(&mut snapshot, caller.viewer(), &filter, limit.get() + 1).await?;
     Ok(Page::of(&snapshot, rows, limit.get(), |j| j.id.to_string(), JobView::from))
 }

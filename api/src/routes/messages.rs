@@ -5,6 +5,7 @@ use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId};
 use serde::{Deserialize, Serialize};
 use store::{
     cursor::Cursor,
+    history,
     messages::{self, Message},
     snapshot::Snapshot,
 };
@@ -34,8 +35,8 @@ struct MessageView {
     chat: ChatId,
     /// Whether the linked account sent it.
     from_me: bool,
-    /// Who sent it, as WhatsApp writes it; null for our own.
-    sender: Option<String>,
+    /// Who wrote it; null for our own.
+    sender: Option<SenderView>,
     /// WhatsApp's id part.
     wa_id: String,
     /// `text`, …
@@ -45,11 +46,11 @@ struct MessageView {
     status: MessageStatus,
     /// WhatsApp's ack, -1 to 4.
     ack: Option<i16>,
-    /// `api`, `phone` or `device`.
+    /// What it was written on: `api` (through us), `phone`, or `device` (a linked device).
     source: String,
-    /// Who asked us to send it.
+    /// Who asked us to send it: a user or a key.
     sent_by: Option<Principal>,
-    /// The sender's own reference.
+    /// The caller's own reference.
     reference: Option<String>,
     /// The WhatsApp id part of the message it answers.
     reply_to: Option<String>,
@@ -57,8 +58,21 @@ struct MessageView {
     job: Option<JobId>,
     /// WhatsApp's time; ours for what has not been sent yet.
     timestamp: Timestamp,
-    /// Whether it was recorded late.
+    /// Whether it came while we were away, and was found later.
     recovered: bool,
+}
+
+/// Who wrote a message.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Sender)]
+struct SenderView {
+    /// The LID where one is known, else the phone address.
+    wa_id: String,
+    lid: Option<String>,
+    /// Digits.
+    phone: Option<String>,
+    name: Option<String>,
 }
 
 impl From<Message> for MessageView {
@@ -68,7 +82,7 @@ impl From<Message> for MessageView {
             session: m.session,
             chat: m.chat,
             from_me: m.from_me,
-            sender: (!m.sender.is_empty()).then_some(m.sender),
+            sender: m.sender.map(|s| SenderView { wa_id: s.wa_id, lid: s.lid, phone: s.phone, name: s.name }),
             wa_id: m.wa_id,
             kind: m.kind,
             text: m.body,
@@ -108,8 +122,9 @@ async fn list(State(app): State<AppState>, chat: VisibleChat, params: Params<Lis
     let tenant = chat.caller.tenant;
     let mut snapshot = Snapshot::open(&app.pool, tenant).await?;
     let rows = messages::list(&mut snapshot, tenant, chat.chat.id, chat.access.since, before, limit.get() + 1).await?;
+    let complete = history::complete(&mut snapshot, tenant, chat.session.id).await?;
     let last = |m: &Message| cursor::write(Cursor { at: m.sent_at, id: m.id.uuid() });
-    Ok(Page::of(&snapshot, rows, limit.get(), last, MessageView::from))
+    Ok(Page::read(&snapshot, complete, rows, limit.get(), last, MessageView::from))
 }
 
 /// One message of a chat.

@@ -11,6 +11,7 @@ use crate::state::AppState;
 mod audit;
 mod auth;
 mod chats;
+mod contacts;
 pub mod docs;
 mod events;
 mod grants;
@@ -21,6 +22,7 @@ mod messages;
 mod ops;
 mod password;
 mod qr;
+mod resend;
 mod send;
 mod sessions;
 mod users;
@@ -42,7 +44,12 @@ fn people() -> OpenApiRouter<AppState> {
 
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.
 fn content() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(send::router()).merge(chats::router()).merge(messages::router()).merge(grants::content())
+    OpenApiRouter::new()
+        .merge(send::router())
+        .merge(chats::router())
+        .merge(messages::router())
+        .merge(contacts::router())
+        .merge(grants::content())
 }
 
 /// Everything, with the paths it has outside.
@@ -50,7 +57,8 @@ pub fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(crate::openapi::base())
         .merge(ops::router())
         .nest("/api", auth::router().merge(password::router()).merge(people()))
-        .nest("/api", sessions::router().merge(jobs::router()).merge(events::router()).merge(limits::router()).merge(content()))
+        .nest("/api", jobs::router().merge(resend::router()).merge(events::router()).merge(limits::router()))
+        .nest("/api", sessions::router().merge(content()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }
@@ -65,16 +73,31 @@ struct Page<T> {
     next: Option<String>,
     /// When this was read.
     as_of: crate::timestamp::Timestamp,
+    /// Nothing is known to be missing: what is shown of WhatsApp's is incomplete while the session is not connected, until what was there
+    /// before the link has been taken in, and after a gap.
+    complete: bool,
 }
 
 impl<T: Serialize> Page<T> {
     /// A page of `rows`, of which one more than `limit` was asked for. `cursor` names the last item shown.
-    fn of<R>(snapshot: &Snapshot, mut rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Response {
+    fn of<R>(snapshot: &Snapshot, rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> String, view: impl Fn(R) -> T) -> Response {
+        Self::read(snapshot, true, rows, limit, cursor, view)
+    }
+
+    /// The same, of what WhatsApp has too: `complete` as [`store::history::complete`] says.
+    fn read<R>(
+        snapshot: &Snapshot,
+        complete: bool,
+        mut rows: Vec<R>,
+        limit: i64,
+        cursor: impl Fn(&R) -> String,
+        view: impl Fn(R) -> T,
+    ) -> Response {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(cursor);
-        let page = Self { items: rows.into_iter().map(view).collect(), next, as_of: snapshot.as_of.into() };
+        let page = Self { items: rows.into_iter().map(view).collect(), next, as_of: snapshot.as_of.into(), complete };
         let mut response = axum::Json(page).into_response();
         response.headers_mut().insert(SEQ, HeaderValue::from(snapshot.seq));
         response

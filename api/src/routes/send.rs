@@ -83,7 +83,7 @@ enum Kind {
 /// What to do where the session needs a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-enum WhenUnavailable {
+pub(super) enum WhenUnavailable {
     /// Accept and wait.
     Queue,
 }
@@ -96,12 +96,22 @@ struct NewRead {
 }
 
 /// How a request wants its job accepted.
-struct Asked {
-    key: Option<StoredKey>,
-    wait: Option<Duration>,
-    queue_when_down: bool,
-    reference: Option<String>,
-    expires_in: Option<u64>,
+pub(super) struct Asked {
+    pub key: Option<StoredKey>,
+    pub wait: Option<Duration>,
+    pub queue_when_down: bool,
+    pub reference: Option<String>,
+    pub expires_in: Option<u64>,
+}
+
+/// What is to be done about a message.
+pub(super) enum Message {
+    /// The command sends none.
+    None,
+    /// A new one.
+    New(NewMessage),
+    /// The one of an earlier job.
+    Again(NewMessage, JobId),
 }
 
 /// Sends a message to a chat.
@@ -148,22 +158,26 @@ async fn send(
 /// Marks a chat as read.
 #[utoipa::path(post, path = "/chats/{chat}/read", operation_id = "markRead", tag = "chats", request_body = Option<NewRead>,
     params(("chat" = String, Path, description = "A chat's id, a phone number, or any address."),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
-    responses((status = 200, body = JobView, description = "Waited for, and succeeded."), (status = 202, body = JobView, headers(("Location" = String)))),
+        ("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
+    responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
+        (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("chats:write")), ("x-chat" = json!("write"))))]
 async fn mark_read(
     State(app): State<AppState>,
     chat: WritableChat,
+    OriginalUri(uri): OriginalUri,
+    key: IdempotencyKey,
     prefer: Prefer,
     body: OptionalBody<NewRead>,
 ) -> Result<Response, Problem> {
     let queue_when_down = body.0.when_unavailable == Some(WhenUnavailable::Queue);
-    let asked = Asked { key: None, wait: prefer.0.get(), queue_when_down, reference: None, expires_in: None };
+    let key = stored_key(key, &chat, uri.path(), body.1);
+    let asked = Asked { key, wait: prefer.0.get(), queue_when_down, reference: None, expires_in: None };
     let command = Command::MarkRead(MarkRead { to: chat.to.clone() });
-    accept(&app, &chat, command, None, asked).await
+    accept(&app, &chat, command, Message::None, asked).await
 }
 
-fn stored_key(key: IdempotencyKey, chat: &WritableChat, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
+pub(super) fn stored_key(key: IdempotencyKey, chat: &WritableChat, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
     let principal = chat.caller.principal.uuid();
     key.0.map(|key| StoredKey { principal, method: Method::POST.to_string(), path: path.to_owned(), key, body_hash })
 }
@@ -179,8 +193,12 @@ fn check_text(new: &NewText) -> Result<(), Problem> {
     if new.reference.as_ref().is_some_and(|r| r.chars().count() > LONGEST_REFERENCE || r.contains('\0')) {
         return refuse("reference", "expected at most 128 characters, without U+0000");
     }
-    if new.expires_in.is_some_and(|s| !(30..=30 * 24 * 3600).contains(&s)) {
-        return refuse("expiresIn", "expected 30 to 2592000 seconds");
+    check_expiry(new.expires_in)
+}
+
+pub(super) fn check_expiry(expires_in: Option<u64>) -> Result<(), Problem> {
+    if expires_in.is_some_and(|s| !(30..=30 * 24 * 3600).contains(&s)) {
+        return Err(Problem::new(Code::InvalidBody, "expected 30 to 2592000 seconds").field("expiresIn"));
     }
     Ok(())
 }
@@ -200,19 +218,19 @@ async fn send_text(app: &AppState, chat: WritableChat, new: NewText, key: Option
     };
     let message = NewMessage { id, kind, body: new.text.clone(), account: chat.session.account().to_owned() };
     let command = Command::SendText(SendText { message: id, to: chat.to.clone(), text: new.text });
-    accept(app, &chat, command, Some(message), asked).await
+    accept(app, &chat, command, Message::New(message), asked).await
 }
 
 /// From a checked request to its answer.
-async fn accept(
+pub(super) async fn accept(
     app: &AppState,
     chat: &WritableChat,
     command: Command,
-    message: Option<NewMessage>,
+    message: Message,
     asked: Asked,
 ) -> Result<Response, Problem> {
     let _place = limits::wait(app, &chat.caller, asked.wait).await?;
-    let quota = match may_accept(app, chat, message.is_some(), &asked).await {
+    let quota = match may_accept(app, chat, !matches!(message, Message::None), &asked).await {
         Ok(quota) => quota,
         // A repeated request gets its job whatever has become of the session since.
         Err(refusal) => {
@@ -223,6 +241,11 @@ async fn accept(
         }
     };
     chat.open(app).await?;
+    let (message, resend_of) = match message {
+        Message::None => (None, None),
+        Message::New(message) => (Some(message), None),
+        Message::Again(message, job) => (Some(message), Some(job)),
+    };
     let job = NewJob {
         id: JobId::new(),
         tenant: chat.caller.tenant,
@@ -230,6 +253,7 @@ async fn accept(
         command,
         chat: Some(chat.id),
         message,
+        resend_of,
         reference: asked.reference,
         created_by: chat.caller.principal.uuid(),
         expires_in: asked.expires_in.map_or_else(|| app.timings.job_expires_in(), Duration::from_secs),
@@ -266,7 +290,7 @@ async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &As
     if sends { limits::send(app, &chat.caller).await } else { Ok(Quota::default()) }
 }
 
-async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
+pub(super) async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
     let Some(key) = key else { return Ok(None) };
     match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
         Some(Accepted::Replayed { job }) => Ok(Some(job)),
@@ -275,7 +299,13 @@ async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) 
     }
 }
 
-async fn answer(app: &AppState, chat: &WritableChat, id: JobId, wait: Option<Duration>, replayed: bool) -> Result<Response, Problem> {
+pub(super) async fn answer(
+    app: &AppState,
+    chat: &WritableChat,
+    id: JobId,
+    wait: Option<Duration>,
+    replayed: bool,
+) -> Result<Response, Problem> {
     let job = finished(app, &chat.caller, id, wait).await?.ok_or_else(Problem::not_found)?;
     Ok(accepted(job, wait.is_some(), replayed))
 }

@@ -4,9 +4,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{ChatId, EventId, SessionId, TenantId, job::names};
+use crate::{ChatId, EventId, SessionId, TenantId, job::open_names};
 
-names! {
+open_names! {
     /// What an event says.
     EventType {
         /// The session's state, reason or account changed.
@@ -17,6 +17,12 @@ names! {
         MessageAck = "message.ack",
         /// A job reached its end, or `unknown` turned `succeeded`.
         JobUpdated = "job.updated",
+        /// What WhatsApp had from before the link is in the read model.
+        HistorySynced = "history.synced",
+        /// Two chats proved to be one person: the older id goes on, the other one leads to it.
+        ChatMerged = "chat.merged",
+        /// The chat's number belongs to another person now, in a chat of its own.
+        ChatIdentityChanged = "chat.identity_changed",
         /// A chat was granted to a user or key.
         GrantCreated = "grant.created",
         /// A grant was taken back.
@@ -80,4 +86,23 @@ pub struct Ephemeral {
 
 fn millis<S: Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_type_that_this_build_does_not_know_passes_through_unchanged() {
+        let text = serde_json::json!({
+            "id": EventId::new(), "seq": 7, "type": "moon.landed", "timestamp": "2026-11-24T10:00:00.000Z", "tenant": TenantId::new(),
+            "session": null, "chat": null, "data": {"moon": 1},
+        });
+        let event: Event = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(event.kind, EventType::Other("moon.landed".into()));
+        assert_eq!(serde_json::to_value(&event).unwrap(), text);
+        for known in EventType::ALL {
+            assert_eq!(EventType::from(known.as_str().to_owned()), *known);
+        }
+    }
 }

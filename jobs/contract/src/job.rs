@@ -1,9 +1,8 @@
 //! A job's states and ends.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::UserAction;
+use crate::{ChatId, MessageId, UserAction};
 
 macro_rules! names {
     ($(#[doc = $says:literal])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $text:literal,)* }) => {
@@ -44,6 +43,57 @@ macro_rules! names {
     };
 }
 pub(crate) use names;
+
+/// [`names`] that others may add to: an unknown one is carried through as it is, so that no reader sees a hole.
+macro_rules! open_names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)*
+            /// A name that this build does not know: a newer service wrote it.
+            Other(String),
+        }
+        impl $name {
+            /// Every value that this build knows.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// The stable name, in answers and in Postgres.
+            pub fn as_str(&self) -> &str {
+                match self { $(Self::$variant => $text,)* Self::Other(name) => name }
+            }
+            /// The known value of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self::from_name(&name).unwrap_or(Self::Other(name))
+            }
+        }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                String::deserialize(d).map(Self::from)
+            }
+        }
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some("Unknown names are to be ignored."))
+                    .examples([$($text),*])
+                    .into()
+            }
+        }
+        impl utoipa::ToSchema for $name {}
+    };
+}
+pub(crate) use open_names;
 
 names! {
     /// Where a job is. Only `queued` can be cancelled or expire; `failed` guarantees that WhatsApp did not accept it.
@@ -139,6 +189,8 @@ names! {
         LoggedOut = "logged_out",
         /// Another account was linked.
         AccountChanged = "account_changed",
+        /// The number belongs to another person than when the job was accepted.
+        RecipientChanged = "recipient_changed",
     }
 }
 
@@ -154,7 +206,8 @@ impl FailureCode {
             | Self::ChatNotFound
             | Self::Rejected
             | Self::LoggedOut
-            | Self::AccountChanged => false,
+            | Self::AccountChanged
+            | Self::RecipientChanged => false,
         }
     }
     /// What a person can do about it.
@@ -169,7 +222,8 @@ impl FailureCode {
             | Self::CommandUndecodable
             | Self::ChatNotFound
             | Self::Rejected
-            | Self::PageError => None,
+            | Self::PageError
+            | Self::RecipientChanged => None,
         }
     }
 }
@@ -205,6 +259,25 @@ impl Failure {
     }
 }
 
+/// What a job that succeeded answers, by its `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum JobResult {
+    /// `sendText`: what was sent.
+    #[serde(rename_all = "camelCase")]
+    Sent {
+        /// Our message.
+        message: MessageId,
+        /// WhatsApp's id part.
+        wa_id: String,
+    },
+    /// `markRead`: what was read.
+    Read {
+        /// The chat.
+        chat: ChatId,
+    },
+}
+
 /// What ended a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -213,7 +286,7 @@ pub enum Outcome {
         /// Proof, for what is sent.
         evidence: Option<Evidence>,
         /// What the command answers.
-        result: Option<Value>,
+        result: Option<JobResult>,
     },
     /// Certainly not done.
     Failed(Failure),

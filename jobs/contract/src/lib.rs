@@ -20,7 +20,7 @@ pub use id::{
     string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
-pub use job::{Evidence, Failure, FailureCode, JobState, MessageStatus, Outcome};
+pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, MessageStatus, Outcome};
 pub use rights::{AuditAction, Principal, Scope};
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};

@@ -55,11 +55,11 @@ async fn fill(pool: &PgPool, redis: &Redis, tenant: TenantId, mut tail: i64, hea
         }
         let events = store::counters::after(pool, tenant, from, CHUNK).await?;
         if events.is_empty() {
-            // At least so many numbers say nothing here: dropped, or of types that only newer services know. Readers ask Postgres for those.
+            // At least so many numbers have been dropped by now.
             silent = from + CHUNK;
             continue;
         }
-        // The log may skip numbers (dropped, or unknown here): each follows the one that Postgres gave before it.
+        // The log may skip numbers that were dropped: each follows the one that Postgres gave before it.
         let mut after = start_over.map_or(tail, |_| 0);
         let links: Vec<Link> = events.into_iter().map(|event| Link { after: std::mem::replace(&mut after, event.seq), event }).collect();
         let (whole, now) = append(redis, tenant, &links, start_over).await?;

@@ -23,6 +23,8 @@ pub struct NewJob {
     pub chat: Option<ChatId>,
     /// The message it sends.
     pub message: Option<NewMessage>,
+    /// The job whose message it sends again.
+    pub resend_of: Option<JobId>,
     /// The caller's own reference.
     pub reference: Option<String>,
     /// User or key.
@@ -33,7 +35,7 @@ pub struct NewJob {
     pub queue_when_down: bool,
 }
 
-/// The message row of a job that sends.
+/// The message row of a job that sends; of one that sends again, the row that is there already.
 #[derive(Debug, Clone)]
 pub struct NewMessage {
     /// Its id, from which WhatsApp's is derived.
@@ -87,6 +89,8 @@ pub enum Accepted {
 /// a private chat in which nothing has been written or sent counts, and where the count goes beyond its cap (rising over the 14 days after
 /// linking) a constraint refuses the whole statement.
 ///
+/// The chat's row is locked before, so that a merge either comes first and is followed, or finds the job and moves it.
+///
 /// # Errors
 /// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`committed`].
 pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted> {
@@ -96,6 +100,9 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
                insert into idempotency (tenant, principal, method, path, key, body_hash, job)
                select $2, $14, $15, $16, $17, $18, $1 where $17::text is not null
                on conflict do nothing returning 1),
+           ch as (
+               select coalesce(merged_into, id) as id from chat
+                where id = $8 and tenant = $2 and ($17::text is null or exists (select 1 from idem)) for share),
            today as (select (clock_timestamp() at time zone 'UTC')::date as d),
            fresh as (
                select d, limit_of($2, 'newChatsPerDayAtFirst') as low, limit_of($2, 'newChatsPerDay') as high,
@@ -111,17 +118,22 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
                       new_chats_on = coalesce((select d from fresh), p.new_chats_on),
                       new_chats_cap = coalesce((select floor(least(low, high) + greatest(high - low, 0) * grown)::integer from fresh), p.new_chats_cap)
                 where session = $3 and tenant = $2 and ($17::text is null or exists (select 1 from idem))
+                  and ($8::uuid is null or exists (select 1 from ch))
                returning n),
            j as (
                insert into job (id, tenant, session, lane, position, kind, command_version, command, chat, message, reference, created_by,
-                                queue_when_down, expires_at)
-               select $1, $2, $3, $4, n, $5, $6, $7, $8, $9, $10, $11, $12, clock_timestamp() + make_interval(secs => $13) from pos
+                                queue_when_down, expires_at, resend_of)
+               select $1, $2, $3, $4, n, $5, $6, $7, (select id from ch), $9, $10, $11, $12, clock_timestamp() + make_interval(secs => $13), $23
+                 from pos
                returning position),
            m as (
                insert into message (id, tenant, session, account, chat, from_me, sender, wa_id, kind, body, status, source, sent_by, reference,
                                     job, sent_at)
-               select $9, $2, $3, $19, $8, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, date_trunc('second', clock_timestamp()) from pos
-                where $9::uuid is not null)
+               select $9, $2, $3, $19, ch.id, true, '', $20, $21, $22, 'queued', 'api', $11, $10, $1, date_trunc('second', clock_timestamp())
+                 from pos, ch where $9::uuid is not null and $23::uuid is null),
+           again as (
+               update message set status = 'queued', job = $1 from pos
+                where message.id = $9 and message.tenant = $2 and $23::uuid is not null and coalesce(message.ack, 0) < 1)
            select position as "position!" from j"#,
         job.id.uuid(),
         job.tenant.uuid(),
@@ -145,6 +157,7 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
         message.map(|m| wa_id_of(m.id)),
         message.map(|m| m.kind),
         message.map(|m| m.body.as_str()),
+        job.resend_of.map(JobId::uuid),
     )
     .fetch_optional(pool)
     .await;

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    Result,
+    Held, Result,
     cursor::Cursor,
     grants::{Access, Viewer},
     sessions::Session,
@@ -151,4 +151,43 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, session: &Session, be
     .fetch_all(snapshot.connection())
     .await?;
     Ok(rows.into_iter().map(Row::chat).collect())
+}
+
+/// What the page shows of a chat besides its messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Which.
+    pub chat: ChatId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Unread messages.
+    pub unread: i32,
+    /// Whether it is archived.
+    pub archived: bool,
+}
+
+/// Writes down what the page shows of chats (at most 200 a call). `false`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`]; the caller repeats.
+pub async fn show(pool: &PgPool, held: &Held, shown: &[Shown]) -> Result<bool> {
+    let ours = sqlx::query_scalar!(
+        r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                c as (
+                    update chat set name = coalesce(i.name, chat.name), unread = i.unread, archived = i.archived
+                      from held, (select distinct on (id) * from unnest($4::uuid[], $5::text[], $6::int[], $7::bool[]) as i (id, name, unread, archived)) i
+                     where chat.id = i.id and chat.tenant = held.tenant and chat.session = $1
+                       and (coalesce(i.name, chat.name), i.unread, i.archived) is distinct from (chat.name, chat.unread, chat.archived))
+           select true as "ours!" from held"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        &shown.iter().map(|c| c.chat.uuid()).collect::<Vec<_>>(),
+        &shown.iter().map(|c| c.name.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &shown.iter().map(|c| c.unread).collect::<Vec<_>>(),
+        &shown.iter().map(|c| c.archived).collect::<Vec<_>>()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(ours.is_some())
 }

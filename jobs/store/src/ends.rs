@@ -42,7 +42,10 @@ async fn end_as(pool: &PgPool, job: &LaneJob, state: JobState, failure: &Failure
                     update job set state = $4, error = $5, finished_at = clock_timestamp()
                      where tenant = $1 and session = $2 and id = $3 and state = 'queued' and (not $6 or expires_at <= clock_timestamp())
                     returning tenant, message),
-                m as (update message set status = 'failed' from j where message.id = j.message returning message.id),
+                m as (
+                    update message set status = case when exists (
+                           select 1 from job o where o.message = message.id and o.id <> $3 and o.state = 'unknown') then 'unknown' else 'failed' end
+                      from j where message.id = j.message and coalesce(message.ack, 0) < 1 returning message.id),
                 c as (
                     update tenant_counter set seq = seq + 1 from j
                      where tenant_counter.tenant = j.tenant and (select count(*) from m) >= 0

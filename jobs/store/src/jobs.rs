@@ -37,6 +37,8 @@ pub struct Job {
     pub reference: Option<String>,
     /// Who asked for it.
     pub created_by: Principal,
+    /// The job whose message it sends again.
+    pub resend_of: Option<JobId>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it was first started.
@@ -78,6 +80,7 @@ struct Row {
     reference: Option<String>,
     created_by: Uuid,
     by_key: bool,
+    resend_of: Option<Uuid>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -112,6 +115,7 @@ impl Row {
             }),
             reference: self.reference,
             created_by: Principal::of(self.created_by, self.by_key),
+            resend_of: self.resend_of.map(JobId::from_uuid),
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
@@ -131,11 +135,11 @@ impl Row {
 pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Job>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.chat, j.reference, j.created_by, j.created_at,
-                  exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
+        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", coalesce(jc.merged_into, j.chat) as chat, j.reference,
+                  j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session left join chat jc on jc.id = j.chat left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and j.id = $2
               and ($3::uuid is null or j.chat is null and j.created_by = $3 or exists (
                    select 1 from live_grant g join chat c on c.id = j.chat
@@ -157,8 +161,10 @@ pub struct Filter {
     pub session: Option<SessionId>,
     /// In one state.
     pub state: Option<JobState>,
-    /// Of one chat.
+    /// Of one chat, by any of its ids.
     pub chat: Option<ChatId>,
+    /// With this reference.
+    pub reference: Option<String>,
     /// Accepted before this one.
     pub before: Option<JobId>,
 }
@@ -170,13 +176,14 @@ pub struct Filter {
 pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limit: i64) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.chat, j.reference, j.created_by, j.created_at,
-                  exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
+        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", coalesce(jc.merged_into, j.chat) as chat, j.reference,
+                  j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session left join chat jc on jc.id = j.chat left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and ($2::uuid is null or j.session = $2) and ($3::text is null or j.state = $3)
-              and ($4::uuid is null or j.chat = $4) and ($5::uuid is null or j.id < $5)
+              and ($4::uuid is null or j.chat in (select $4::uuid union select coalesce(n.merged_into, n.id) from chat n where n.id = $4))
+              and ($5::uuid is null or j.id < $5) and ($8::text is null or j.reference = $8)
               and ($6::uuid is null or j.chat is null and j.created_by = $6 or exists (
                    select 1 from live_grant g join chat c on c.id = j.chat
                     where g.tenant = $1 and g.holder = $6 and g.session = j.session
@@ -188,7 +195,8 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limi
         filter.chat.map(ChatId::uuid),
         filter.before.map(JobId::uuid),
         viewer.holder(),
-        limit
+        limit,
+        filter.reference
     )
     .fetch_all(snapshot.connection())
     .await?;

@@ -1,8 +1,7 @@
 //! Jobs as their owner sees them: what a lane holds, and the start.
 
-use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, SessionId, TenantId};
+use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, Principal, SessionId, TenantId};
 use sqlx::PgPool;
-use uuid::Uuid;
 
 use crate::{Held, Result, accept::Waiting};
 
@@ -29,12 +28,16 @@ pub struct LaneJob {
     pub message: Option<MessageId>,
     /// The caller's reference.
     pub reference: Option<String>,
-    /// User or key.
-    pub created_by: Uuid,
+    /// Who asked for it.
+    pub created_by: Principal,
     /// How often it was started.
     pub attempt: i32,
     /// The full WhatsApp key of its first start.
     pub wa_key: Option<String>,
+    /// The keys under which other jobs were started for the same message.
+    pub other_keys: Vec<String>,
+    /// The job whose message it sends again.
+    pub resend_of: Option<JobId>,
 }
 
 /// Reads one job of a session. `None`: no such row.
@@ -43,8 +46,11 @@ pub struct LaneJob {
 /// [`crate::StoreError`].
 pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobId) -> Result<Option<LaneJob>> {
     let row = sqlx::query!(
-        "select lane, state, kind, command_version, command, chat, message, reference, created_by, attempt, wa_key
-           from job where tenant = $1 and session = $2 and id = $3",
+        r#"select j.lane, j.state, j.kind, j.command_version, j.command, coalesce(c.merged_into, j.chat) as chat, j.message, j.reference, j.created_by,
+                  exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.wa_key, j.resend_of,
+                  array(select o.wa_key from job o where o.message = j.message and o.tenant = $1 and o.id <> j.id and o.wa_key is not null) as "other_keys!: Vec<String>"
+             from job j left join chat c on c.id = j.chat
+            where j.tenant = $1 and j.session = $2 and j.id = $3"#,
         tenant.uuid(),
         session.uuid(),
         job.uuid()
@@ -63,9 +69,11 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
         chat: r.chat.map(ChatId::from_uuid),
         message: r.message.map(MessageId::from_uuid),
         reference: r.reference,
-        created_by: r.created_by,
+        created_by: Principal::of(r.created_by, r.by_key),
         attempt: r.attempt,
         wa_key: r.wa_key,
+        other_keys: r.other_keys,
+        resend_of: r.resend_of.map(JobId::from_uuid),
     }))
 }
 

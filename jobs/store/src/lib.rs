@@ -14,14 +14,17 @@ pub mod leases;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
+pub mod receipts;
 pub mod retention;
 pub mod turns;
 
 pub mod audit;
 pub mod chats;
+pub mod contacts;
 pub mod cursor;
 pub mod events;
 pub mod grants;
+pub mod history;
 pub mod jobs;
 pub mod keys;
 pub mod limits;

@@ -47,21 +47,44 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// `None` for a type that this build does not know (a newer service wrote it).
-    pub(crate) fn event(self, tenant: TenantId) -> Option<Event> {
-        Some(Event {
+    pub(crate) fn event(self, tenant: TenantId) -> Event {
+        Event {
             id: EventId::from_uuid(self.id),
             seq: self.seq,
-            kind: EventType::from_name(&self.kind)?,
+            kind: EventType::from(self.kind),
             timestamp: self.at,
             tenant,
             session: self.session.map(SessionId::from_uuid),
             chat: self.chat.map(ChatId::from_uuid),
             data: self.data,
-        })
+        }
     }
 }
 
 pub(crate) fn events(rows: Vec<Row>, tenant: TenantId) -> Vec<Event> {
-    rows.into_iter().filter_map(|r| r.event(tenant)).collect()
+    rows.into_iter().map(|r| r.event(tenant)).collect()
+}
+
+/// A row of an owner's statement, which answers one row without an event where it had nothing to tell, and none where it is fenced.
+pub(crate) struct OwnedRow {
+    pub ours: bool,
+    pub id: Option<Uuid>,
+    pub seq: Option<i64>,
+    pub kind: Option<String>,
+    pub at: Option<DateTime<Utc>>,
+    pub session: Option<Uuid>,
+    pub chat: Option<Uuid>,
+    pub data: Option<Value>,
+}
+
+impl OwnedRow {
+    fn row(self) -> Option<Row> {
+        let (session, chat) = (self.session, self.chat);
+        Some(Row { id: self.id?, seq: self.seq?, kind: self.kind?, at: self.at?, session, chat, data: self.data? })
+    }
+}
+
+/// The events of an owner's statement. `None`: it is not the owner any more.
+pub(crate) fn owned_events(rows: Vec<OwnedRow>, tenant: TenantId) -> Option<Vec<Event>> {
+    rows.iter().any(|r| r.ours).then(|| rows.into_iter().filter_map(|r| r.row()).map(|r| r.event(tenant)).collect())
 }

@@ -18,8 +18,8 @@ pub struct Message {
     pub chat: ChatId,
     /// Whether the linked account sent it.
     pub from_me: bool,
-    /// Who sent it, as WhatsApp writes it; empty for our own.
-    pub sender: String,
+    /// Who wrote it; none for our own.
+    pub sender: Option<Sender>,
     /// WhatsApp's id part.
     pub wa_id: String,
     /// `text`, …
@@ -46,12 +46,28 @@ pub struct Message {
     pub recovered: bool,
 }
 
+/// Who wrote a message, by every name we know.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The one spelling that we keep: the LID where one is known.
+    pub wa_id: String,
+    /// The LID.
+    pub lid: Option<String>,
+    /// The phone digits.
+    pub phone: Option<String>,
+    /// The name that the account's owner gave them, or the one they use.
+    pub name: Option<String>,
+}
+
 struct Row {
     id: Uuid,
     session: Uuid,
     chat: Uuid,
     from_me: bool,
-    sender: String,
+    sender: Option<String>,
+    sender_lid: Option<String>,
+    sender_phone: Option<String>,
+    sender_name: Option<String>,
     wa_id: String,
     kind: String,
     body: Option<String>,
@@ -74,7 +90,7 @@ impl Row {
             session: SessionId::from_uuid(self.session),
             chat: ChatId::from_uuid(self.chat),
             from_me: self.from_me,
-            sender: self.sender,
+            sender: self.sender.map(|wa_id| Sender { wa_id, lid: self.sender_lid, phone: self.sender_phone, name: self.sender_name }),
             wa_id: self.wa_id,
             kind: self.kind,
             body: self.body,
@@ -106,12 +122,20 @@ pub async fn list(
 ) -> Result<Vec<Message>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered,
-                exists (select 1 from api_key k where k.id = sent_by) as "by_key!"
-           from message
-          where tenant = $1 and chat = $2 and ($3::timestamptz is null or sent_at >= $3)
-            and ($4::timestamptz is null or (sent_at, id) < ($4, $5::uuid))
-          order by sent_at desc, id desc limit $6"#,
+        r#"select m.id, m.session, m.chat, m.from_me,
+                  case when not m.from_me then coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id) end as sender,
+                  case when not m.from_me then coalesce(ct.lid, case when m.sender = '' then ch.lid when m.sender like '%@lid' then m.sender end) end as sender_lid,
+                  case when not m.from_me then coalesce(ct.phone, case when m.sender = '' then ch.phone end) end as sender_phone,
+                  case when not m.from_me then coalesce(ct.name, ct.push_name, case when m.sender = '' then ch.name end) end as sender_name,
+                  m.wa_id, m.kind, m.body, m.status, m.ack, m.source, m.sent_by,
+                  exists (select 1 from api_key k where k.id = m.sent_by and k.tenant = $1) as "by_key!", m.reference, m.reply_to, m.job, m.sent_at,
+                  m.recovered
+             from message m join chat ch on ch.id = m.chat
+             left join contact ct on ct.session = m.session and ct.account = m.account
+                   and ct.wa_id = coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id)
+            where m.tenant = $1 and m.chat = $2 and ($3::timestamptz is null or m.sent_at >= $3)
+              and ($4::timestamptz is null or (m.sent_at, m.id) < ($4, $5::uuid))
+            order by m.sent_at desc, m.id desc limit $6"#,
         tenant.uuid(),
         chat.uuid(),
         since,
@@ -131,9 +155,18 @@ pub async fn list(
 pub async fn fetch(pool: &PgPool, tenant: TenantId, chat: ChatId, since: Option<DateTime<Utc>>, id: MessageId) -> Result<Option<Message>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select id, session, chat, from_me, sender, wa_id, kind, body, status, ack, source, sent_by, reference, reply_to, job, sent_at, recovered,
-                exists (select 1 from api_key k where k.id = sent_by) as "by_key!"
-           from message where tenant = $1 and chat = $2 and id = $4 and ($3::timestamptz is null or sent_at >= $3)"#,
+        r#"select m.id, m.session, m.chat, m.from_me,
+                  case when not m.from_me then coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id) end as sender,
+                  case when not m.from_me then coalesce(ct.lid, case when m.sender = '' then ch.lid when m.sender like '%@lid' then m.sender end) end as sender_lid,
+                  case when not m.from_me then coalesce(ct.phone, case when m.sender = '' then ch.phone end) end as sender_phone,
+                  case when not m.from_me then coalesce(ct.name, ct.push_name, case when m.sender = '' then ch.name end) end as sender_name,
+                  m.wa_id, m.kind, m.body, m.status, m.ack, m.source, m.sent_by,
+                  exists (select 1 from api_key k where k.id = m.sent_by and k.tenant = $1) as "by_key!", m.reference, m.reply_to, m.job, m.sent_at,
+                  m.recovered
+             from message m join chat ch on ch.id = m.chat
+             left join contact ct on ct.session = m.session and ct.account = m.account
+                   and ct.wa_id = coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id)
+            where m.tenant = $1 and m.chat = $2 and m.id = $4 and ($3::timestamptz is null or m.sent_at >= $3)"#,
         tenant.uuid(),
         chat.uuid(),
         since,

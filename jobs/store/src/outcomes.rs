@@ -1,6 +1,6 @@
 //! What ends a job: job, message and events in one statement.
 
-use contract::{Event, EventType, Evidence, JobId, JobState, MessageStatus, Outcome};
+use contract::{Event, EventType, Evidence, JobId, JobResult, JobState, MessageStatus, Outcome};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -8,6 +8,7 @@ use crate::{
     Held, Result,
     lane_jobs::LaneJob,
     log::{self, Columns, NewEvent},
+    receipts,
 };
 
 /// What became of an outcome.
@@ -25,39 +26,44 @@ pub enum Recorded {
 pub(crate) fn job_data(job: &LaneJob, attempts: i32, state: JobState, evidence: &Value, result: &Value, error: &Value) -> Value {
     json!({"job": {
         "id": job.id, "kind": job.kind, "state": state, "chat": job.chat, "message": job.message.map(|id| json!({"id": id})),
-        "reference": job.reference, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
+        "reference": job.reference, "createdBy": job.created_by, "resendOf": job.resend_of, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
     }})
 }
 
-/// Ends a running job under the ownership that started it; `job` as it was loaded before that start. The message is announced here, where it had not been.
+/// Ends a running job under the ownership that started it; `job` as it was loaded before that start. The message is announced here, where it
+/// had not been, with the highest ack known; success is proof for every `unknown` job of the same message too.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats until it knows.
 pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome) -> Result<Recorded> {
     let none = Value::Null;
     let (evidence, result, error) = match outcome {
-        Outcome::Succeeded { evidence, result } => (json!(evidence), result.clone().unwrap_or(Value::Null), none),
+        Outcome::Succeeded { evidence, result } => (json!(evidence), json!(result), none),
         Outcome::Failed(failure) | Outcome::Unknown(failure) => (none.clone(), none, json!(failure)),
     };
-    let ack = match outcome {
-        Outcome::Succeeded { evidence: Some(evidence), .. } => Some(evidence.ack),
+    let proof = match outcome {
+        Outcome::Succeeded { evidence: Some(evidence), .. } => Some(evidence),
         Outcome::Succeeded { evidence: None, .. } | Outcome::Failed(_) | Outcome::Unknown(_) => None,
     };
+    let ack = proof.map(|e| e.ack);
     let status = match outcome {
         Outcome::Succeeded { .. } => ack.map_or(MessageStatus::Sent, MessageStatus::from_ack),
         Outcome::Failed(_) => MessageStatus::Failed,
         Outcome::Unknown(_) => MessageStatus::Unknown,
     };
-    let mut events = vec![NewEvent {
-        kind: EventType::JobUpdated,
-        chat: job.chat,
-        data: job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error),
-    }];
+    let data = job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error);
+    let mut events = vec![NewEvent { kind: EventType::JobUpdated, chat: job.chat, data }];
     if let Some(data) = ack.and_then(|ack| own_message(job, ack)) {
         events.insert(0, NewEvent { kind: EventType::Message, chat: job.chat, data });
     }
+    // The caller lets no receipt be recorded meanwhile, so these are all, and none of them turns before this does.
+    if let (Some(proof), Some(message)) = (proof, job.message) {
+        let others = receipts::unknown_jobs(pool, held, message, Some(job.id)).await?;
+        events.extend(others.iter().map(|other| receipts::proved(other, proof.ack, Some(&proof.wa_key))));
+    }
     let columns = Columns::of(&events);
     let stored = |v: &Value| (!v.is_null()).then(|| v.clone());
+    let reads = matches!(outcome, Outcome::Succeeded { result: Some(JobResult::Read { .. }), .. });
     let rows = sqlx::query_as!(
         log::Row,
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
@@ -67,15 +73,26 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
                      where job.id = $4 and job.session = $1 and job.tenant = held.tenant and job.state = 'running' and job.epoch = $2
                     returning job.tenant, job.message, job.chat),
                 m as (
-                    select message.id, message.announced_seq, message.ack from message join j on message.id = j.message
+                    select message.id, message.announced_seq, message.ack, greatest(message.ack, $13::smallint) as known
+                      from message join j on message.id = j.message
                        for no key update of message),
+                others as (
+                    update job set state = 'succeeded', error = null,
+                           evidence = jsonb_build_object('waKey', coalesce(job.wa_key, $7::jsonb ->> 'waKey'), 'ack', $13::smallint)
+                      from j where job.session = $1 and job.message = j.message and job.id <> $4 and job.state = 'unknown' and $13::smallint >= 1
+                    returning 1),
                 told as (
-                    select t.*, row_number() over (order by t.o) as n
+                    select t.id, t.kind, t.chat, row_number() over (order by t.o) as n,
+                           case when t.kind = 'message' and m.known > $13
+                                then jsonb_set(jsonb_set(t.data, '{message,ack}', to_jsonb(m.known)), '{message,status}',
+                                               to_jsonb(case m.known when 2 then 'delivered' when 3 then 'read' else 'played' end::text))
+                                else t.data end as data
                       from unnest($9::uuid[], $10::text[], $11::uuid[], $12::jsonb[]) with ordinality as t (id, kind, chat, data, o)
-                     where t.kind <> 'message' or exists (select 1 from m where m.announced_seq is null)),
+                      left join m on true
+                     where t.kind <> 'message' or m.id is not null and m.announced_seq is null),
                 c as (
                     update tenant_counter set seq = seq + (select count(*) from told) from j
-                     where tenant_counter.tenant = j.tenant
+                     where tenant_counter.tenant = j.tenant and (select count(*) from others) >= 0
                     returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at),
                 e as (
                     insert into event (tenant, seq, day, id, type, at, session, chat, data)
@@ -84,12 +101,18 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
                       from c, told
                     returning id, seq, type, at, session, chat, data),
                 mm as (
-                    update message set announced_seq = coalesce(m.announced_seq, (select seq from e where type = 'message')),
-                           ack = greatest(m.ack, $13::smallint), status = case when m.ack > coalesce($13::smallint, 0) then message.status else $14 end
+                    update message set announced_seq = coalesce(m.announced_seq, (select seq from e where type = 'message')), ack = m.known,
+                           status = case when m.ack > coalesce($13::smallint, 0) then message.status
+                                         when $14 = 'failed' and exists (
+                                              select 1 from job o where o.message = m.id and o.id <> $4 and o.state = 'unknown') then 'unknown'
+                                         else $14 end
                       from m where message.id = m.id),
                 ch as (
-                    update chat set last_message_at = greatest(chat.last_message_at, (select at from c)) from j
-                     where chat.id = j.chat and $13::smallint is not null)
+                    update chat set last_message_at = case when $13::smallint is null then chat.last_message_at
+                                                           else greatest(chat.last_message_at, (select at from c)) end,
+                           unread = case when $15 then 0 else chat.unread end
+                      from j join chat told on told.id = j.chat
+                     where chat.id = coalesce(told.merged_into, told.id) and ($13::smallint is not null or $15))
            select id as "id!", seq as "seq!", type as "kind!", at as "at!", session, chat, data as "data!" from e order by seq"#,
         held.session().uuid(),
         held.epoch(),
@@ -105,6 +128,7 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         &columns.data,
         ack,
         status.as_str(),
+        reads,
     )
     .fetch_all(pool)
     .await?;
@@ -145,11 +169,11 @@ pub async fn proof(pool: &PgPool, held: &Held, job: JobId) -> Result<Option<Evid
 }
 
 /// The body of the `message` event of a message that a job sent.
-fn own_message(job: &LaneJob, ack: i16) -> Option<Value> {
+pub(crate) fn own_message(job: &LaneJob, ack: i16) -> Option<Value> {
     let message = job.message?;
     let contract::Command::SendText(send) = job.command.as_ref().ok()? else { return None };
     Some(json!({"message": {
         "id": message, "fromMe": true, "type": "text", "text": send.text, "status": MessageStatus::from_ack(ack), "ack": ack,
-        "source": "api", "job": job.id, "reference": job.reference, "waId": contract::wa_id_of(message),
+        "source": "api", "sentBy": job.created_by, "sender": null, "replyTo": null, "recovered": false, "job": job.id, "reference": job.reference, "waId": contract::wa_id_of(message),
     }}))
 }

@@ -69,7 +69,8 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
 /// [`crate::StoreError`]. `false`: no longer ours.
 pub async fn use_profile(pool: &PgPool, held: &Held, profile: ProfileId) -> Result<bool> {
     let done = sqlx::query!(
-        "update session set profile = $4, profile_row_id = case when profile = $4 then profile_row_id else 0 end
+        "update session set profile = $4, profile_row_id = case when profile = $4 then profile_row_id else 0 end,
+                history_at = case when profile = $4 then history_at end
           where id = $1 and tenant = $5 and epoch = $2 and owner = $3",
         held.session().uuid(),
         held.epoch(),
@@ -137,7 +138,7 @@ pub async fn set_state(
     )
     .fetch_all(pool)
     .await?;
-    let row = |r: Option<log::Row>| r.and_then(|r| r.event(held.tenant()));
+    let row = |r: Option<log::Row>| r.map(|r| r.event(held.tenant()));
     Ok((!rows.is_empty()).then(|| {
         rows.into_iter()
             .filter_map(|r| {
@@ -173,6 +174,7 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linke
         r#"with s as (
                     update session set account = $4, account_lid = coalesce($5, account_lid), account_name = coalesce($6, account_name),
                            linked_at = case when account is distinct from $4 then clock_timestamp() else linked_at end,
+                           history_at = case when account is distinct from $4 then null else history_at end,
                            allow_new_account = false
                      where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
                        and (expected_account is null or expected_account = $4)
@@ -239,8 +241,9 @@ pub async fn announce_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event
     let rows = sqlx::query_as!(
         log::Row,
         r#"with held as (select tenant, state_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                g as (update session set gap_at = clock_timestamp() from held where session.id = $1 returning 1),
                 c as (
-                    update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant
+                    update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant and exists (select 1 from g)
                     returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.state_at)
            insert into event (tenant, seq, day, id, type, at, session, data)
            select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1,

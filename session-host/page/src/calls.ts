@@ -1,5 +1,5 @@
 // Calls in. In one document a call is made once per call id: a repeat, after the host's connection was lost, joins the first.
-import { forms } from './messages';
+import { cut, forms } from './messages';
 import { maybe, need, plain, refuse, str, type Wpp } from './page';
 import { above, byKey, head, ownKey, type Found } from './rows';
 import { qrText, streamState } from './stream';
@@ -60,11 +60,30 @@ async function contactExists(wpp: Wpp, phone: string) {
   return { wid: str(found.wid), lid: str(found.lid) ?? lid, phone: known };
 }
 
-async function listChats(wpp: Wpp, limit: number) {
+const MAX_NAME = 256;
+const MAX_MEMBERS = 2048;
+const short = (text: unknown): string | null => (typeof text === 'string' && text ? cut(text, MAX_NAME) : null);
+
+/** A group's members, where the page has them. It is not asked to fetch them. */
+function membersOf(chat: any) {
+  const metadata = chat.groupMetadata;
+  if (!metadata || metadata.stale) return null;
+  const models: any[] = maybe(() => metadata.participants.getModelsArray()) ?? [];
+  return models.length === 0 ? null : models.slice(0, MAX_MEMBERS).map((p) => ({ id: str(p.id), ...forms(p.id), admin: !!p.isAdmin }));
+}
+
+async function listChats(wpp: Wpp, offset: number, limit: number) {
   const chats = (await wpp.chat.list({ ignoreGroupMetadata: true })) as any[];
-  return chats.slice(0, Math.min(Math.max(limit, 1), 5000)).map((c) => ({
-    id: str(c.id), name: str(c.name ?? c.formattedTitle)?.slice(0, 256) ?? null, ...forms(c.id), unread: Number(c.unreadCount ?? 0), t: c.t ? Number(c.t) : null,
+  return chats.slice(offset, offset + Math.min(Math.max(limit, 1), 200)).map((c) => ({
+    id: str(c.id), name: short(c.name) ?? short(maybe(() => c.formattedTitle)), ...forms(c.id), unread: Number(c.unreadCount ?? 0),
+    archived: !!c.archive, t: c.t ? Number(c.t) : null, members: c.id?.isGroup?.() ? membersOf(c) : null,
   }));
+}
+
+function listContacts(wpp: Wpp, offset: number, limit: number) {
+  const people = (wpp.whatsapp.ContactStore.getModelsArray() as any[]).filter((c) => c.id?.isUser?.() && !c.id.isPSA?.());
+  const page = people.slice(offset, offset + Math.min(Math.max(limit, 1), 200));
+  return { people: page.map((c) => ({ id: str(c.id), ...forms(c.id), name: short(c.name), pushname: short(c.pushname) })), more: offset + page.length < people.length };
 }
 
 const table = (wpp: Wpp): Record<string, Call> => ({
@@ -81,7 +100,8 @@ const table = (wpp: Wpp): Record<string, Call> => ({
   'contact.exists': ({ phone }) => contactExists(wpp, phone),
   // wa-js waits for an event that newer pages do not send; the page loads anew when it is done.
   logout: () => { need('WAWebSocketModel').Socket.logout(); },
-  'chats.list': ({ limit }) => listChats(wpp, limit),
+  'chats.list': ({ offset, limit }) => listChats(wpp, offset, limit),
+  'contacts.list': ({ offset, limit }) => listContacts(wpp, offset, limit),
 });
 
 function described(e: any): { code: string; message: string } {

@@ -3,9 +3,11 @@
 import { caller } from './calls';
 import { channel } from './channel';
 import { listen } from './events';
+import { watchHistory } from './history';
 import { maybe } from './page';
 import type { Recorder } from './recorder';
 import { verdict } from './selftest';
+import { streamState } from './stream';
 
 const { binding, beatMs, readyMs, document } = __ZAGUAN_SETTINGS__;
 const at = (name: string): symbol => Symbol.for(name);
@@ -26,6 +28,7 @@ verdict(wpp, recorder, readyMs).then((why) => {
   touch();
   if (why) return out.emit('bad', why);
   tellState();
+  watchHistory(out, beatMs, () => { const now = streamState(wpp); return now.registered && now.mode === 'MAIN'; });
   out.emit('ready', { ms: Math.round(performance.now() - began), listeners: recorder.heard.length });
 }, (e) => out.emit('bad', `the self-test failed: ${e}`));
 setInterval(() => out.emit('beat', null), beatMs);

@@ -16,16 +16,27 @@ export const isCiphertext = (type: unknown): boolean => type === 'ciphertext';
 
 interface Forms { lid: string | null; phone: string | null }
 
-/** Both forms of a person's id, as far as the page knows them. Groups and the like have neither. */
+/**
+ * Both forms of a person's id, as far as the page knows them. Groups and the like have neither. A number that moved on is not told of the
+ * one who had it: the page still leads from there to the number, but not back.
+ */
 export function forms(wid: any): Forms {
   if (!wid) return { lid: null, phone: null };
   const { getCurrentLid, getPhoneNumber } = need('WAWebApiContact');
-  if (wid.server === 'lid') return { lid: str(wid), phone: str(maybe(() => getPhoneNumber(wid))) };
+  if (wid.server === 'lid') {
+    const phone = maybe(() => getPhoneNumber(wid));
+    const holder = phone && maybe(() => getCurrentLid(phone));
+    return { lid: str(wid), phone: holder && String(holder) !== String(wid) ? null : str(phone) };
+  }
   if (wid.server === 'c.us') return { lid: str(maybe(() => getCurrentLid(wid))), phone: str(wid) };
   return { lid: null, phone: null };
 }
 
-const cut = (text: string, max: number): string => (text.length > max ? text.slice(0, max) : text);
+/** At most so long, and valid: half a character cannot be written as UTF-8, and a database takes no NUL. */
+export const cut = (text: string, max: number): string => {
+  const short = text.length > max ? text.slice(0, max) : text;
+  return (short as any).toWellFormed().replaceAll('\0', '\uFFFD');
+};
 
 /** As the host reads it (`PageMessage`). `rowId` where the caller knows it. */
 export function message(m: Msg, rowId?: number) {

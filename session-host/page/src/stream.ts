@@ -1,4 +1,5 @@
 // The page's connection to its server, and the code that links it to a phone.
+import { cut } from './messages';
 import { maybe, need, str, type Wpp } from './page';
 
 /** As the host reads it (`StreamState`). */
@@ -13,7 +14,7 @@ export function streamState(wpp: Wpp) {
     socket: str(Socket.state),
     me: str(maybe(() => me.getMaybeMePnUser())),
     meLid: str(maybe(() => me.getMaybeMeLidUser())),
-    pushname: str(maybe(() => wpp.whatsapp.Conn.pushname)),
+    pushname: maybe(() => cut(String(wpp.whatsapp.Conn.pushname ?? ''), 256)) || null,
     needsUpdate: !!Stream.needsUpdate,
   };
 }

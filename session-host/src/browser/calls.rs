@@ -131,9 +131,19 @@ calls! {
 
     /// The chats that the page knows, newest first.
     "chats.list" ListChats {
-        /// At most so many (1..=5000).
+        /// How many to leave out.
+        offset: u32,
+        /// At most so many (1..=200).
         limit: u32,
     } -> Vec<ChatInfo>;
+
+    /// The people that the page knows.
+    "contacts.list" ListContacts {
+        /// How many to leave out.
+        offset: u32,
+        /// At most so many (1..=200).
+        limit: u32,
+    } -> People;
 }
 
 /// A chat as the page spells it.
@@ -226,6 +236,7 @@ pub struct KnownContact {
 
 /// A chat of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ChatInfo {
     /// Its id.
     pub id: String,
@@ -237,8 +248,49 @@ pub struct ChatInfo {
     pub phone: Option<String>,
     /// Unread messages; -1 when marked as unread by hand.
     pub unread: i64,
+    /// Whether it is archived.
+    pub archived: bool,
     /// Time of its last message, in seconds since 1970.
     pub t: Option<i64>,
+    /// Of a group: all its members, where the page has them.
+    pub members: Option<Vec<MemberInfo>>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MemberInfo {
+    /// Its id.
+    pub id: String,
+    /// Its hidden id, where known.
+    pub lid: Option<String>,
+    /// Its phone-number id, where known.
+    pub phone: Option<String>,
+    /// Whether it administrates the group.
+    pub admin: bool,
+}
+
+/// A piece of the list of people.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct People {
+    /// In the page's order.
+    pub people: Vec<Person>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A person that the page knows.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Person {
+    /// Its id.
+    pub id: String,
+    /// Its hidden id, where known.
+    pub lid: Option<String>,
+    /// Its phone-number id, where known.
+    pub phone: Option<String>,
+    /// Its name in the address book.
+    pub name: Option<String>,
+    /// The name that it uses.
+    pub pushname: Option<String>,
 }
 
 #[cfg(test)]

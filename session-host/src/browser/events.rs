@@ -25,6 +25,8 @@ pub enum PageEvent {
     Message(Box<PageMessage>),
     /// Receipts.
     Ack(PageAck),
+    /// What the phone hands over from before the link is stored in the page; told again when there was more.
+    History,
     /// The page lives. Every [`BrowserTimings::beat`](super::BrowserTimings::beat).
     Beat,
     /// `Socket.state` of the page: `CONNECTED`, `OPENING`, `CONFLICT`, `UNPAIRED`, `UNPAIRED_IDLE`, …
@@ -212,6 +214,7 @@ impl Numbered {
             }
             "message" => PageEvent::Message(serde_json::from_value(data)?),
             "ack" => PageEvent::Ack(serde_json::from_value(data)?),
+            "history" => PageEvent::History,
             "beat" => PageEvent::Beat,
             "socket" => PageEvent::Socket(serde_json::from_value(data)?),
             "cmd" => PageEvent::Cmd(serde_json::from_value(data)?),

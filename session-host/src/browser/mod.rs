@@ -16,8 +16,9 @@ mod shared;
 mod spawn;
 
 pub use calls::{
-    CallError, ChatInfo, ContactExists, FindMessage, FoundMessage, KnownContact, ListChats, Logout, MarkRead, MessagesAbove, PageCall,
-    PairingCode, QrCode, RefreshQr, ResolveChat, ResolvedChat, Row, Rows, RowsHead, SendText, SentMessage, State,
+    CallError, ChatInfo, ContactExists, FindMessage, FoundMessage, KnownContact, ListChats, ListContacts, Logout, MarkRead, MemberInfo,
+    MessagesAbove, PageCall, PairingCode, People, Person, QrCode, RefreshQr, ResolveChat, ResolvedChat, Row, Rows, RowsHead, SendText,
+    SentMessage, State,
 };
 pub use chromium::{EnvError, LaunchError};
 pub use events::{PageAck, PageEvent, PageMessage, StreamState};

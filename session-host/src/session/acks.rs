@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::incoming::Receipt;
+use store::receipts::Receipt;
 
 use super::{
     Shared,

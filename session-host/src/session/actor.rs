@@ -36,6 +36,8 @@ struct Actor {
     ready: bool,
     stream: Option<StreamState>,
     qr_lists: u32,
+    /// The page has all from before the link.
+    history: bool,
     /// Starts since the session was last useful.
     restarts: u32,
 }
@@ -79,6 +81,7 @@ async fn live(shared: &Arc<Shared>) {
         ready: false,
         stream: None,
         qr_lists: 0,
+        history: false,
         restarts: 0,
     };
     let ending = if owned.wanted { actor.browse(owned).await } else { Ending::Stop };
@@ -242,7 +245,7 @@ impl Actor {
     async fn on(&mut self, browser: &Browser, event: PageEvent) -> Option<After> {
         match event {
             PageEvent::Document(_) => {
-                self.ready = false;
+                (self.ready, self.history) = (false, false);
                 self.set_working(false);
             }
             PageEvent::Ready { .. } => {
@@ -263,8 +266,15 @@ impl Actor {
             PageEvent::Ack(ack) => {
                 for wa_id in ack.id_parts {
                     self.tell_jobs(true, &wa_id, ack.ack);
-                    let receipt = store::incoming::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
+                    let receipt = store::receipts::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
                     let _ = self.shared.records.send(Record::Receipt(receipt)).await;
+                }
+            }
+            PageEvent::History => {
+                // Before the account is bound nothing of it may be written down.
+                self.history = true;
+                if self.state == SessionState::Working {
+                    let _ = self.shared.records.send(Record::History).await;
                 }
             }
             PageEvent::Cmd(name) => return self.command(&name).await,
@@ -355,7 +365,7 @@ impl Actor {
         self.me = Some(account);
         (self.restarts, self.qr_lists) = (0, 0);
         self.signal(Signal::Ready).await;
-        let _ = self.shared.records.send(Record::Reconcile).await;
+        let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile }).await;
         self.set_working(lanes_open(self.state));
         None
     }

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Command, CommandError, Evidence, Failure, FailureCode, JobId, MarkRead, Outcome, SendText, WaKey, fault_point, wa_id_of};
+use contract::{
+    Command, CommandError, Evidence, Failure, FailureCode, JobId, JobResult, MarkRead, Outcome, SendText, WaKey, fault_point, wa_id_of,
+};
 use queue::Done;
 use store::{
     lane_jobs::{LaneJob, Start},
@@ -14,7 +16,7 @@ use store::{
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Seen, Shared, recorder};
+use super::{Seen, Shared, recipient, recorder};
 use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
 
 /// For calls that only read.
@@ -65,6 +67,7 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
     if let Some(stored) = job.wa_key.clone() {
         return settle(shared, job, &stored, &wa_id, &mut acks).await;
     }
+    let _ = fault_point!("host.before_resolve", "job" => job.id, "session" => job.session);
     let resolved = match ask(shared, &ResolveChat { chat: send.to.to_string() }, "resolve", job.id).await? {
         Ok(resolved) => resolved,
         Err(failure) => {
@@ -74,9 +77,18 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
             };
         }
     };
+    if !recipient::is_same(shared, job, &resolved).await.ok_or(GivenUp)? {
+        let failure = Failure::new(FailureCode::RecipientChanged, "the number belongs to another person than when this was accepted");
+        return match start(shared, job, None).await? {
+            Some(done) => Ok(done),
+            None => finish(shared, job, Outcome::Failed(failure)).await,
+        };
+    }
     let key = WaKey::ours(&resolved.chat, send.message, resolved.participant.clone()).to_string();
     // Could not ask: nothing is started, the entry stays.
-    let Some(known) = look_up(shared, job.id, &key, &wa_id).await? else { return Err(GivenUp) };
+    let Some(known) = look_up(shared, job, &key, &wa_id, &recipient::other_keys(&resolved, send.message)).await? else {
+        return Err(GivenUp);
+    };
     let _ = fault_point!("host.before_start", "job" => job.id, "session" => job.session);
     if let Some(done) = start(shared, job, Some(&key)).await? {
         return Ok(done);
@@ -88,10 +100,13 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
     }
     let call = browser::SendText { chat: resolved.chat, text: send.text.clone(), key: key.clone(), quoted: None };
     match hand_over(shared, job.id, &call).await? {
-        Handed::Taken => acked(shared, job, &key, &wa_id, &mut acks).await,
+        Handed::Taken => {
+            let _ = fault_point!("page.lid_flip", "job" => job.id, "session" => job.session);
+            acked(shared, job, &key, &wa_id, &mut acks).await
+        }
         Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
-        Handed::Refused(code) => match look_up(shared, job.id, &key, &wa_id).await? {
+        Handed::Refused(code) => match look_up(shared, job, &key, &wa_id, &[]).await? {
             Some(Some(_)) => acked(shared, job, &key, &wa_id, &mut acks).await,
             None => {
                 finish(
@@ -114,7 +129,7 @@ async fn mark_read(shared: &Shared, job: &LaneJob, read: &MarkRead) -> Result<Do
         return Ok(done);
     }
     let outcome = match ask(shared, &browser::MarkRead { chat: read.to.to_string() }, "read", job.id).await? {
-        Ok(()) => Outcome::Succeeded { evidence: None, result: None },
+        Ok(()) => Outcome::Succeeded { evidence: None, result: job.chat.map(|chat| JobResult::Read { chat }) },
         Err(failure) => Outcome::Failed(failure),
     };
     finish(shared, job, outcome).await
@@ -209,7 +224,7 @@ async fn settle(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &m
 
 /// Evidence from the page's rows or from a receipt within the deadline, or `unknown`.
 async fn prove(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mut broadcast::Receiver<Seen>) -> Result<Done, GivenUp> {
-    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.flatten().filter(|(_, ack)| *ack >= 1) {
+    if let Some((found, ack)) = look_up(shared, job, key, wa_id, &[]).await?.flatten().filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
     let within = shared.services.timings.evidence_within();
@@ -235,7 +250,7 @@ async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
     if let Some(browser) = shared.browser() {
         let _ = browser.reload().await;
     }
-    if let Some((found, ack)) = look_up(shared, job.id, key, wa_id).await?.flatten().filter(|(_, ack)| *ack >= 1) {
+    if let Some((found, ack)) = look_up(shared, job, key, wa_id, &[]).await?.flatten().filter(|(_, ack)| *ack >= 1) {
         return succeed(shared, job, found, ack).await;
     }
     finish(shared, job, Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page took it and WhatsApp has not confirmed it")))
@@ -243,7 +258,12 @@ async fn acked(shared: &Shared, job: &LaneJob, key: &str, wa_id: &str, acks: &mu
 }
 
 async fn succeed(shared: &Shared, job: &LaneJob, wa_key: String, ack: i16) -> Result<Done, GivenUp> {
-    finish(shared, job, Outcome::Succeeded { evidence: Some(Evidence { wa_key, ack }), result: None }).await
+    finish(shared, job, sent(job, Evidence { wa_key, ack })).await
+}
+
+fn sent(job: &LaneJob, evidence: Evidence) -> Outcome {
+    let result = job.message.map(|message| JobResult::Sent { message, wa_id: wa_id_of(message) });
+    Outcome::Succeeded { evidence: Some(evidence), result }
 }
 
 /// Waits for a receipt of the id: `within` of working time, and the total deadline whatever the state.
@@ -274,9 +294,20 @@ async fn receipt(shared: &Shared, wa_id: &str, acks: &mut broadcast::Receiver<Se
 
 /// The key and ack under which the page has the message, if it has it. Waits until the session works: only a page that is synced can know.
 /// `None`: nobody could be asked in time, which says nothing.
-async fn look_up(shared: &Shared, job: JobId, key: &str, wa_id: &str) -> Result<Option<Option<(String, i16)>>, GivenUp> {
+///
+/// First the key it was started with, then those of other jobs for the same message and its `forms`; then the page looks for the id part, so
+/// that a chat which went from number to LID in between hides nothing.
+async fn look_up(
+    shared: &Shared,
+    job: &LaneJob,
+    key: &str,
+    wa_id: &str,
+    forms: &[String],
+) -> Result<Option<Option<(String, i16)>>, GivenUp> {
     let until = Instant::now() + shared.services.timings.ack_within_total();
-    let call = FindMessage { keys: vec![key.to_owned()], id: wa_id.to_owned() };
+    let keys = std::iter::once(key).chain(job.other_keys.iter().map(String::as_str)).chain(forms.iter().map(String::as_str));
+    let call = FindMessage { keys: keys.map(str::to_owned).collect(), id: wa_id.to_owned() };
+    let job = job.id;
     while let Some(browser) = working_browser(shared, until).await {
         let call_id = format!("{job}-find-{}", contract::EventId::new());
         match browser.call(&call, &call_id, LOOK_UP_WITHIN).await {
@@ -314,7 +345,7 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
 async fn proof_of(shared: &Shared, job: &LaneJob, outcome: &Outcome) -> Result<Option<Outcome>, store::StoreError> {
     let Outcome::Unknown(_) = outcome else { return Ok(None) };
     let proof = store::outcomes::proof(&shared.services.pool, shared.lease.held(), job.id).await?;
-    Ok(proof.map(|evidence| Outcome::Succeeded { evidence: Some(evidence), result: None }))
+    Ok(proof.map(|evidence| sent(job, evidence)))
 }
 
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.

@@ -43,13 +43,29 @@ fn sender(message: &PageMessage) -> String {
         .unwrap_or_default()
 }
 
+/// What it was written on: linked devices make ids as the page makes its own.
+fn source(id_part: &str) -> &'static str {
+    if id_part.starts_with("3EB0") { "device" } else { "phone" }
+}
+
+/// A person of these names. `phone` are digits.
+pub fn person<'a>(names: impl IntoIterator<Item = Option<&'a String>>) -> (Option<String>, Option<String>) {
+    let names = self::names(names);
+    let lid = names.iter().find(|j| j.server() == Server::Lid).map(ToString::to_string);
+    (lid, names.iter().find_map(Jid::phone).map(str::to_owned))
+}
+
 /// The row that records it. `recovered`: found in the page's rows after we were away.
 pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) -> Incoming {
     let decrypted = message.kind != "ciphertext";
+    let (sender_lid, sender_phone) = person([message.sender.as_ref(), message.sender_lid.as_ref(), message.sender_phone.as_ref()]);
     Incoming {
         chat,
         from_me: message.from_me,
         sender: sender(message),
+        sender_lid,
+        sender_phone,
+        source: source(&message.id_part),
         wa_id: message.id_part.clone(),
         // WhatsApp calls a text `chat`; callers never see that name.
         kind: if message.kind == "chat" { "text".to_owned() } else { message.kind.clone() },

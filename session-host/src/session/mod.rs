@@ -7,6 +7,8 @@ mod acks;
 mod actor;
 mod executor;
 mod messages;
+mod people;
+mod recipient;
 mod recorder;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,6 +69,8 @@ pub struct Shared {
     browser_changed: Notify,
     acks: broadcast::Sender<Seen>,
     records: mpsc::Sender<recorder::Record>,
+    /// People as they were last written down.
+    people: tokio::sync::Mutex<people::Known>,
     /// Receipts and outcomes are read and written by turns.
     writing: tokio::sync::Mutex<()>,
     ending: watch::Sender<Ending>,
@@ -118,6 +122,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         browser_changed: Notify::new(),
         acks: broadcast::Sender::new(1024),
         records,
+        people: tokio::sync::Mutex::default(),
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
         gone: CancellationToken::new(),

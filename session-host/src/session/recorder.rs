@@ -1,17 +1,22 @@
 //! The only writer of what the page reports. One task a session: facts reach the log in the order in which they were heard, and a fact that
 //! Postgres did not take is tried again until it is in, or the session is no longer ours.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use contract::{Event, Reason, SessionState};
+use contract::{ChatId, ChatKind, Event, Jid, Reason, SessionState};
 use store::{
     StoreError,
-    incoming::{Incoming, Receipt},
+    incoming::Incoming,
     owned::{Account, Linked},
+    receipts::Receipt,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, acks, messages};
+use super::{Shared, acks, messages, people};
 use crate::browser::{MessagesAbove, PageMessage};
 
 /// The most messages that one statement takes.
@@ -30,6 +35,8 @@ pub enum Record {
     Link(Account, oneshot::Sender<Linked>),
     /// Compare the page's rows with ours: something may have been missed.
     Reconcile,
+    /// The page has all that the phone hands over from before the link.
+    History,
 }
 
 /// The session is no longer ours: stop writing.
@@ -96,7 +103,12 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             Ok(())
         }
         Record::Reconcile => {
-            reconcile(shared).await?;
+            read_to_end(shared, false).await?;
+            acks::catch_up(shared).await
+        }
+        Record::History => {
+            people::read(shared).await?;
+            read_to_end(shared, true).await?;
             acks::catch_up(shared).await
         }
     }
@@ -106,28 +118,40 @@ pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Res
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let events = {
         let _turn = shared.writing.lock().await;
-        until_known(shared, || store::incoming::receipts(pool, held, receipts)).await?
+        until_known(shared, || store::receipts::record(pool, held, receipts)).await?
     };
     publish(shared, events.ok_or(Fenced)?).await;
     Ok(())
 }
 
+/// Reads the page's rows, and says so when that came to the end. `history`: it was the end of what was there before the link, too.
+async fn read_to_end(shared: &Shared, history: bool) -> Result<(), Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    until_known(shared, || store::aliases::finish_merges(pool, held)).await?;
+    if reconcile(shared).await? {
+        let events = until_known(shared, || store::history::reconciled(pool, held, history)).await?;
+        publish(shared, events.ok_or(Fenced)?).await;
+    }
+    Ok(())
+}
+
 /// Reads the page's rows above the mark and records what is missing. A page that cannot answer now will be ready again, and then asks anew.
-async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
+/// `false`: not read to the end.
+async fn reconcile(shared: &Shared) -> Result<bool, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
     let mut mark = u64::try_from(owned.profile_row_id).unwrap_or(0);
     // From the first row on that the page cannot produce yet, the stored mark stays: it is read again at the next connect.
     let mut complete = true;
     loop {
-        let Some(browser) = shared.browser() else { return Ok(()) };
+        let Some(browser) = shared.browser() else { return Ok(false) };
         let call = MessagesAbove { row_id: mark, limit: ROWS_A_CALL };
         let call_id = format!("rows-{}-{}-{mark}", browser.document(), contract::EventId::new());
         let rows = match browser.call(&call, &call_id, Duration::from_secs(30)).await {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::warn!(session = %shared.session(), %error, "reconciliation stopped");
-                return Ok(());
+                return Ok(false);
             }
         };
         let held_back = rows.rows.iter().find(|row| row.message.is_none()).map(|row| row.row_id.saturating_sub(1));
@@ -148,18 +172,31 @@ async fn reconcile(shared: &Shared) -> Result<(), Fenced> {
         let receipts: Vec<Receipt> = acked.map(|m| Receipt { wa_id: m.id_part.clone(), ack: i16::try_from(m.ack).unwrap_or(0) }).collect();
         write_receipts(shared, &receipts).await?;
         if !rows.more || rows.up_to <= mark {
-            return Ok(());
+            return Ok(true);
         }
         mark = rows.up_to;
     }
 }
 
 async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool, mark: Option<i64>) -> Result<(), Fenced> {
-    let mut rows: Vec<Incoming> = Vec::with_capacity(batch.len());
-    for message in batch.iter().filter(|m| messages::is_content(m)) {
-        let chat = resolve(shared, message).await?;
+    let content: Vec<&PageMessage> = batch.iter().filter(|m| messages::is_content(m)).collect();
+    let mut rows: Vec<Incoming> = Vec::with_capacity(content.len());
+    let mut chats: HashMap<Vec<Jid>, ChatId> = HashMap::new();
+    for message in &content {
+        let names = messages::chat_names(message);
+        let chat = match chats.get(&names) {
+            Some(chat) => *chat,
+            None => {
+                let title =
+                    message.notify_name.as_deref().filter(|_| !message.from_me && names.iter().all(|n| n.kind() == ChatKind::Private));
+                let chat = observe(shared, &names, title).await?;
+                chats.insert(names, chat);
+                chat
+            }
+        };
         rows.push(messages::incoming(chat, message, recovered));
     }
+    people::of_messages(shared, &rows).await?;
     // One statement must not meet the same message twice, wherever in the batch it stands; our own are one whatever the chat is called.
     let mut seen = HashSet::new();
     rows.retain(|m| seen.insert((m.wa_id.clone(), m.from_me, (!m.from_me).then(|| (m.chat, m.sender.clone())))));
@@ -187,6 +224,14 @@ async fn record(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result
     Ok(())
 }
 
+/// The chat of names that the page holds for one, and what that proves.
+pub(super) async fn observe(shared: &Shared, names: &[Jid], title: Option<&str>) -> Result<ChatId, Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let observed = until_known(shared, || store::aliases::observe(pool, held, names, title)).await?.ok_or(Fenced)?;
+    publish(shared, observed.events).await;
+    Ok(observed.chat)
+}
+
 /// The inner error: the database refuses the data, however often it is asked.
 async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<Result<(), StoreError>, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
@@ -201,13 +246,6 @@ async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> R
         Err(refusal) => return Ok(Err(refusal)),
     }
     Ok(Ok(()))
-}
-
-async fn resolve(shared: &Shared, message: &PageMessage) -> Result<contract::ChatId, Fenced> {
-    let (pool, held) = (&shared.services.pool, shared.lease.held());
-    let names = messages::chat_names(message);
-    let title = message.notify_name.as_deref().filter(|_| !message.from_me);
-    until_known(shared, || store::aliases::resolve(pool, held.tenant(), held.session(), &names, title)).await
 }
 
 /// Repeats a statement until the database has answered.

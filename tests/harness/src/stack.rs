@@ -49,6 +49,8 @@ pub struct Tenant {
     pub id: String,
     /// Its default session.
     pub session: String,
+    /// The password of its ADMIN.
+    pub password: String,
 }
 
 impl Tenant {
@@ -217,7 +219,34 @@ impl Stack {
         let (email, password) = (format!("admin@{name}.example"), crate::random_word(12));
         let made = self.make_tenant(name, &email, &password).expect("a tenant is made");
         let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
-        Tenant { client: ApiClient::login(&self.api.url(), &email, &password).await, id: text("tenant"), session: text("session") }
+        Tenant {
+            client: ApiClient::login(&self.api.url(), &email, &password).await,
+            id: text("tenant"),
+            session: text("session"),
+            password,
+        }
+    }
+
+    /// An EMPLEADO of a company, logged in, with nothing granted.
+    pub async fn employee(&self, tenant: &Tenant, email: &str) -> ApiClient {
+        let admin = "(select u.tenant, u.password_hash from app_user u join session s on s.tenant = u.tenant and s.is_default \
+                      where u.rol = 'ADMIN' and u.email = 'admin@' || split_part('EMAIL', '@', 2)) a";
+        let admin = admin.replace("EMAIL", email);
+        self.postgres.sql(&format!(
+            "insert into app_user (id, tenant, email, name, rol, password_hash)
+             select gen_random_uuid(), a.tenant, '{email}', '{email}', 'EMPLEADO', a.password_hash from {admin}"
+        ));
+        ApiClient::login(&self.api.url(), email, &tenant.password).await
+    }
+
+    /// Grants an EMPLEADO the chat that has this address.
+    pub fn grant(&self, email: &str, alias: &str, access: &str) {
+        self.postgres.sql(&format!(
+            "insert into access_grant (id, tenant, app_user, session, chat, access, created_by)
+             select gen_random_uuid(), u.tenant, u.id, c.session, c.id, '{access}', u.id
+               from app_user u, chat_alias a join chat c on c.id = a.chat
+              where u.email = '{email}' and a.alias = '{alias}' and c.tenant = u.tenant"
+        ));
     }
 
     /// Makes a company; answers `{tenant, user, session}`.

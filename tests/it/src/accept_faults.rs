@@ -103,13 +103,15 @@ async fn an_api_that_stands_still_after_a_commit_keeps_no_other_api_waiting() {
         client: tenant.client.at(&second.url()),
         id: tenant.id.clone(),
         session: tenant.session.clone(),
+        password: String::new(),
     });
     for tenant in [&ana2, &bea2] {
         assert_eq!(send(tenant, "warm", "key-0").await.status, StatusCode::ACCEPTED);
     }
     let mut armed = stack.points().arm_once("api.accept.committed");
     let (client, session) = (ana.client.clone(), ana.session.clone());
-    let paused = tokio::spawn(async move { send(&Tenant { client, id: String::new(), session }, "paused", "key-1").await });
+    let paused =
+        tokio::spawn(async move { send(&Tenant { client, id: String::new(), session, password: String::new() }, "paused", "key-1").await });
     let held = armed.arrived().await;
     assert_eq!(held.pid, stack.api.process.pid());
     held.reply(Word::Stop).await;

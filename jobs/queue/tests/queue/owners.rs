@@ -6,7 +6,7 @@ use contract::{ChatId, Command, HostId, MessageId, OwnerId, Reason, SendText, Se
 use harness::{proxy::Proxy, until_true};
 use store::{
     Held, accept,
-    aliases::resolve,
+    aliases::named,
     incoming::{self, Incoming},
     leases,
     owned::{self, Account, Linked},
@@ -32,7 +32,7 @@ fn account() -> Account {
 async fn a_chat_made_by_a_request_that_straddles_the_first_link_becomes_one_with_the_accounts() {
     let stores = Stores::start().await;
     let (session, held) = owned_session(&stores).await;
-    let chat = async || resolve(&stores.pool, stores.tenant, session, &[PEER.parse().unwrap()], None).await.unwrap();
+    let chat = async || named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
     let first = chat().await;
     assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
     assert_eq!(chat().await, first, "the account has taken it over");
@@ -56,7 +56,7 @@ async fn a_chat_made_by_a_request_that_straddles_the_first_link_becomes_one_with
         assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
     }
     assert_eq!(chat().await, first);
-    assert_eq!(resolve(&stores.pool, stores.tenant, session, &["7@lid".parse().unwrap()], None).await.unwrap(), first, "all its names");
+    assert_eq!(named(&stores.pool, stores.tenant, session, &"7@lid".parse().unwrap()).await.unwrap(), first, "all its names");
     let of = |table: &str| stores.postgres.run(&format!("select chat from {table}"));
     assert_eq!((of("job"), of("message")), (first.uuid().to_string(), first.uuid().to_string()));
     assert_eq!(stores.postgres.run("select distinct account from message union select account from chat_alias"), account().phone);
@@ -67,6 +67,9 @@ fn message(chat: ChatId, wa_id: &str) -> Incoming {
         chat,
         from_me: false,
         sender: String::new(),
+        sender_lid: None,
+        sender_phone: None,
+        source: "phone",
         wa_id: wa_id.into(),
         kind: "text".into(),
         body: Some("hello".into()),
@@ -113,7 +116,7 @@ async fn a_message_recorded_again_beside_its_unfinished_first_try_is_one_event()
     let stores = Stores::start().await;
     let (session, held) = owned_session(&stores).await;
     owned::link(&stores.pool, &held, &account()).await.unwrap();
-    let chat = resolve(&stores.pool, stores.tenant, session, &[PEER.parse().unwrap()], None).await.unwrap();
+    let chat = named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
     let log = repeated_beside_itself(&stores, |pool| async move {
         let rows = [message(chat, "3A01"), message(chat, "3A02")];
         // The first one is not told what became of it.

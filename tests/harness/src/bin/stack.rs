@@ -264,7 +264,7 @@ async fn linked(command: &[String]) -> Result<ExitCode, Error> {
     let made = stack.make_tenant("Linked", email, &password)?;
     let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
     let client = ApiClient::login(&stack.api.url(), email, &password).await;
-    let tenant = Tenant { client, id: text("tenant"), session: text("session") };
+    let tenant = Tenant { client, id: text("tenant"), session: text("session"), password: password.to_owned() };
     stack.sim.account(PEER).await;
     tenant.link(&stack.sim, "5511999990000").await;
     let mut child = tokio::process::Command::new(&command[0]);

@@ -133,6 +133,7 @@ impl Stores {
             command: Command::MarkRead(MarkRead { to: "5511999990000".parse().expect("a number") }),
             chat: None,
             message: None,
+            resend_of: None,
             reference: None,
             created_by: self.tenant.uuid(),
             expires_in: Duration::from_secs(600),

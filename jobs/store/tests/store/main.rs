@@ -1,0 +1,7 @@
+//! What single statements promise, against a Postgres of each test's own.
+
+mod contacts;
+mod history;
+mod identity;
+mod receipts;
+mod support;
