@@ -38,6 +38,8 @@ pub enum Code {
     NotAcceptable,
     /// The tenant has a session of that name.
     SessionNameTaken,
+    /// It is the tenant's default: another one has to become that first.
+    SessionIsDefault,
     /// The account is linked: there is no code to scan.
     AlreadyLinked,
     /// The session is not running: start it first.
@@ -58,6 +60,10 @@ pub enum Code {
     IdempotencyKeyReused,
     /// The session's queue is full.
     LaneFull,
+    /// Asked for too often.
+    RateLimited,
+    /// The link has been used, replaced or has run out: ask for another one.
+    LinkExpired,
     /// We failed.
     Internal,
     /// The page or this version cannot do it.
@@ -76,7 +82,7 @@ pub enum Code {
 
 impl Code {
     /// Every code that is not a job's.
-    pub const OWN: [Self; 30] = [
+    pub const OWN: [Self; 33] = [
         Self::MalformedRequest,
         Self::InvalidId,
         Self::InvalidParameter,
@@ -91,6 +97,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::SessionNameTaken,
+        Self::SessionIsDefault,
         Self::AlreadyLinked,
         Self::SessionStopped,
         Self::JobRunning,
@@ -101,6 +108,8 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::IdempotencyKeyReused,
         Self::LaneFull,
+        Self::RateLimited,
+        Self::LinkExpired,
         Self::Internal,
         Self::Unsupported,
         Self::SessionNotWorking,
@@ -127,6 +136,7 @@ impl Code {
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed here", false),
             Self::NotAcceptable => ("not_acceptable", S::NOT_ACCEPTABLE, "No acceptable media type", false),
             Self::SessionNameTaken => ("session_name_taken", S::CONFLICT, "The name is taken", false),
+            Self::SessionIsDefault => ("session_is_default", S::CONFLICT, "The session is the default", false),
             Self::AlreadyLinked => ("already_linked", S::CONFLICT, "The account is already linked", false),
             Self::SessionStopped => ("session_stopped", S::CONFLICT, "The session is not running", false),
             Self::JobRunning => ("job_running", S::CONFLICT, "The job has been started", false),
@@ -139,6 +149,8 @@ impl Code {
                 ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The idempotency key was used with another body", false)
             }
             Self::LaneFull => ("lane_full", S::TOO_MANY_REQUESTS, "The session's queue is full", true),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too often", true),
+            Self::LinkExpired => ("link_expired", S::GONE, "The link has run out", false),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here", true),
             Self::Unsupported => ("unsupported", S::NOT_IMPLEMENTED, "Not supported", false),
             Self::SessionNotWorking => ("session_not_working", S::SERVICE_UNAVAILABLE, "The session needs a person", false),
@@ -163,10 +175,14 @@ impl Code {
 const fn job_status(code: FailureCode) -> StatusCode {
     match code {
         FailureCode::ChatNotFound | FailureCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
-        FailureCode::JobCancelled | FailureCode::AccountChanged => StatusCode::CONFLICT,
+        FailureCode::JobCancelled
+        | FailureCode::AccountChanged
+        | FailureCode::NotLinking
+        | FailureCode::NothingLinked
+        | FailureCode::SessionEnded => StatusCode::CONFLICT,
         FailureCode::CommandUndecodable => StatusCode::INTERNAL_SERVER_ERROR,
         FailureCode::PageError | FailureCode::TooManyStarts => StatusCode::BAD_GATEWAY,
-        FailureCode::HostTooOld | FailureCode::LoggedOut => StatusCode::SERVICE_UNAVAILABLE,
+        FailureCode::HostTooOld | FailureCode::LoggedOut | FailureCode::Banned => StatusCode::SERVICE_UNAVAILABLE,
         FailureCode::JobExpired | FailureCode::OutcomeUnknown | FailureCode::HostLost => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -8,17 +8,19 @@ pub mod fault;
 mod id;
 mod jid;
 mod job;
+mod session_settings;
 mod session_state;
 mod timings;
 mod wa_key;
 
-pub use command::{Command, CommandError, Lane, MarkRead, RetryClass, SendText};
+pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Event, EventType};
 pub use id::{
-    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
+    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobState, MessageStatus, Outcome};
+pub use session_settings::SessionSettings;
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};

@@ -5,6 +5,8 @@
 
 pub mod accept;
 pub mod backend;
+pub mod brief;
+pub mod codes;
 pub mod events;
 pub mod hosts;
 pub mod hub;
@@ -15,6 +17,7 @@ pub mod qr;
 pub mod reconcile;
 pub mod redis;
 pub mod renewal;
+pub mod tidy;
 
 mod channels;
 mod claim;
@@ -24,6 +27,7 @@ mod slot;
 
 pub use self::redis::{QueueError, Redis};
 pub use accept::accept_and_push;
+pub use codes::Codes;
 pub use backend::{Done, Entry, LaneBackend};
 pub use events::{Follow, Readers};
 pub use hub::Hub;

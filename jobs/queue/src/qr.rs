@@ -53,5 +53,6 @@ async fn change(redis: &Redis, lease: &Lease, code: &str, ms: u64) -> Result<(),
     let held = lease.held();
     let mut call = scripts::QR.key(lease.key());
     call.key(keys::qr(held.tenant(), held.session())).arg(lease.value()).arg(code).arg(ms);
+    call.arg(keys::code_wake(held.tenant(), held.session()));
     Ok(call.invoke_async::<i64>(&mut redis.shared()).await.map(drop)?)
 }

@@ -5,10 +5,12 @@
 pub mod accept;
 pub mod aliases;
 pub mod counters;
+pub mod deletion;
 pub mod ends;
 pub mod incoming;
 pub mod lane_jobs;
 pub mod leases;
+pub mod link_pages;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
