@@ -2,9 +2,10 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use contract::Timings;
 use secrecy::SecretString;
+use service::Environment;
 
 /// The HTTP service of Zaguan.
 #[derive(Parser)]
@@ -27,15 +28,6 @@ pub enum Command {
     Tenant(Tenant),
     /// Print the OpenAPI document.
     Openapi,
-}
-
-/// What kind of installation this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Environment {
-    /// Refuses to start without secrets.
-    Production,
-    /// Makes what is missing, and says so.
-    Development,
 }
 
 /// Configuration of `serve`.
@@ -122,31 +114,8 @@ impl Cli {
         if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
             args.insert(1.min(args.len()), "serve".into());
         }
-        let command = Self::command();
-        for argument in leaf(&command, &args[1..]).get_arguments() {
-            let (Some(name), Some(long)) = (argument.get_env().and_then(|n| n.to_str()), argument.get_long()) else { continue };
-            let Some(path) = env(&format!("{name}_FILE")) else { continue };
-            let fail = |why: String| command.clone().error(ErrorKind::InvalidValue, why);
-            if env(name).is_some() {
-                return Err(fail(format!("{name} and {name}_FILE are both set")));
-            }
-            let value = std::fs::read_to_string(&path).map_err(|why| fail(format!("{name}_FILE: {}: {why}", path.display())))?;
-            args.push(format!("--{long}={}", value.trim_end_matches(['\r', '\n'])).into());
-        }
-        Self::try_parse_from(args)
+        Self::try_parse_from(service::with_files(&Self::command(), args, env)?)
     }
-}
-
-/// The subcommand that `args` lead to.
-fn leaf<'a>(command: &'a clap::Command, args: &[OsString]) -> &'a clap::Command {
-    let mut found = command;
-    for arg in args {
-        match arg.to_str().and_then(|a| found.find_subcommand(a)) {
-            Some(next) => found = next,
-            None => break,
-        }
-    }
-    found
 }
 
 /// Why the service does not start.
@@ -165,7 +134,7 @@ pub enum BadStart {
 
 impl Serve {
     fn is_production(&self) -> bool {
-        self.zaguan_env == Environment::Production
+        self.zaguan_env.is_production()
     }
 
     /// The address callers know.
@@ -241,15 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_lie_in_a_file_but_not_in_two_places() {
-        use secrecy::ExposeSecret;
-        let file = std::env::temp_dir().join(format!("zaguan-{}", std::process::id()));
-        std::fs::write(&file, "redis://from-file\n").unwrap();
-        let path = file.to_str().unwrap();
-        let config = serve(&[STORES[0]], &[("REDIS_URL_FILE", path)]);
-        assert_eq!(config.redis_url.expose_secret(), "redis://from-file");
-        let why = read(&[STORES[0]], &[("REDIS_URL_FILE", path), ("REDIS_URL", "x")]).map(|_| ()).unwrap_err().to_string();
+    fn a_variable_may_lie_in_a_file() {
+        let why = read(&[STORES[0]], &[("REDIS_URL_FILE", "/nowhere/at/all")]).map(|_| ()).unwrap_err().to_string();
         assert!(why.contains("REDIS_URL_FILE"), "{why}");
-        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -12,7 +12,6 @@ pub mod qr;
 mod routes;
 pub mod serve;
 pub mod state;
-pub mod telemetry;
 pub mod timestamp;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};

@@ -5,7 +5,7 @@ use std::{env, error::Error, io::Write, process::ExitCode};
 use api::{
     commands,
     config::{Cli, Command, Serve, Tenant},
-    serve as server, telemetry,
+    serve as server,
 };
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 async fn serve(config: Serve) -> Result<(), Box<dyn Error + Send + Sync>> {
-    telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
+    service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
     let state = server::state(&config).await?;
     let app = api::router(state.clone());
     match config.lambda {

@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{auth, config::Serve, state::AppState, telemetry};
+use crate::{auth, config::Serve, state::AppState};
 
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -41,7 +41,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
 /// # Errors
 /// Where an address cannot be bound.
 pub async fn container(config: &Serve, app: Router, state: AppState) -> Done {
-    telemetry::metrics(config.metrics_addr).map_err(|why| format!("METRICS_ADDR: {why}"))?;
+    service::telemetry::metrics(config.metrics_addr).map_err(|why| format!("METRICS_ADDR: {why}"))?;
     let listener = TcpListener::bind(config.api_addr).await.map_err(|why| format!("API_ADDR: {}: {why}", config.api_addr))?;
     tracing::info!(address = %config.api_addr, "serving");
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,10 +1,11 @@
 //! Every setting of the host, read once.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use contract::Timings;
 use secrecy::SecretString;
+use service::Environment;
 
 /// `zaguan-host`: owns sessions and drives their browsers.
 #[derive(Debug, Parser)]
@@ -41,18 +42,12 @@ pub struct Config {
     /// `production` or `development`.
     #[arg(long, env = "ZAGUAN_ENV", default_value = "production")]
     pub zaguan_env: Environment,
+    /// What is logged: a level, or target=level, comma-separated.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub rust_log: String,
     /// Durations that differ from the protocol's, a JSON object; the same for every service of an installation.
     #[arg(long, env = "TIMINGS", default_value = "{}")]
     pub timings: String,
-}
-
-/// What mistakes are forgiven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Environment {
-    /// None.
-    Production,
-    /// Loopback test set-ups.
-    Development,
 }
 
 /// A setting that does not fit.
@@ -86,13 +81,21 @@ const WEAKENING: [&str; 9] = [
 ];
 
 impl Config {
+    /// Reads arguments and environment. A bad start names the variable.
+    ///
+    /// # Errors
+    /// What clap says, and a `NAME_FILE` that cannot be read.
+    pub fn read(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(service::with_files(&Self::command(), args, env)?)
+    }
+
     /// The switches for the browser.
     ///
     /// # Errors
     /// [`BadConfig`] names the variable.
     pub fn chromium_args(&self) -> Result<Vec<String>, BadConfig> {
         let args: Vec<String> = serde_json::from_str(&self.chromium_args).map_err(BadConfig::ChromiumArgs)?;
-        if self.zaguan_env == Environment::Production {
+        if self.zaguan_env.is_production() {
             let weakens = |arg: &&String| WEAKENING.contains(&arg.split('=').next().unwrap_or(arg));
             if let Some(arg) = args.iter().find(weakens) {
                 return Err(BadConfig::Weakens(arg.split('=').next().unwrap_or(arg).to_owned()));

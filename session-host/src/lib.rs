@@ -5,6 +5,3 @@ pub mod config;
 pub mod guard;
 pub mod host;
 pub mod session;
-mod telemetry;
-
-pub use telemetry::start as start_telemetry;

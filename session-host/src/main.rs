@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use secrecy::ExposeSecret;
 use session_host::{config::Config, guard, host};
 
 fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let args: Vec<String> = std::env::args().filter(|a| a != guard::HOST_PROPER).collect();
-    let config = Config::parse_from(args);
+    let args = std::env::args_os().filter(|a| a != guard::HOST_PROPER).collect();
+    #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read beside clap: NAME_FILE")]
+    let config = Config::read(args, |name| std::env::var_os(name)).unwrap_or_else(|why| why.exit());
     if guard::is_host_proper() {
         return host_proper(config);
     }

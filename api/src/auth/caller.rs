@@ -1,6 +1,7 @@
 //! Who calls.
 
 use axum::extract::FromRequestParts;
+use chrono::{DateTime, Utc};
 use contract::{TenantId, UserId};
 use http::{header, request::Parts};
 use store::{
@@ -25,6 +26,7 @@ pub struct Caller {
     pub rol: Rol,
     /// The login that the token came from.
     pub login: Uuid,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl Caller {
@@ -32,6 +34,31 @@ impl Caller {
     pub const fn viewer(&self) -> Viewer {
         Viewer::new(self.tenant, self.user, self.rol)
     }
+    /// When the credential's time is over, by the database's clock; none: never. A stream ends then.
+    pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
+        self.expires_at
+    }
+
+    /// The same caller as it is now, from an answer of the database that is at most a second old: whoever holds a request open asks before
+    /// each thing it hands out, and ends with what this refuses.
+    ///
+    /// # Errors
+    /// As for a new request: `unauthenticated`, `token_expired`, `tenant_suspended`, `unavailable`.
+    pub async fn recheck(&self, app: &AppState) -> Result<Self, Problem> {
+        let (status, now) = app.standings.of(&app.pool, self.tenant, self.user, self.login).await?.ok_or_else(refused)?;
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
+        }
+        match status.standing {
+            Standing::TenantSuspended => {
+                return Err(Problem::new(Code::TenantSuspended, "the operator of this installation suspended the tenant"));
+            }
+            Standing::UserInactive => return Err(refused()),
+            Standing::Active => {}
+        }
+        if !status.login_live || self.rol != status.rol { Err(refused()) } else { Ok(*self) }
+    }
+
     /// # Errors
     /// `role_forbidden` for everyone but an ADMIN.
     pub fn admin(self) -> Result<Admin, Problem> {
@@ -57,29 +84,20 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
+fn refused() -> Problem {
+    Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …")
+}
+
 async fn authenticate(parts: &Parts, app: &AppState) -> Result<Caller, Problem> {
-    let refused = || Problem::new(Code::Unauthenticated, "send an access token that counts: Authorization: Bearer …");
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).ok_or_else(refused)?;
     let (scheme, token) = header.split_once(' ').ok_or_else(refused)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(refused());
     }
     let claims = app.tokens.check(token.trim()).map_err(|_| refused())?;
-    let (status, now) = app.standings.of(&app.pool, &claims).await?.ok_or_else(refused)?;
-    if claims.exp <= now.timestamp() {
-        return Err(Problem::new(Code::TokenExpired, "refresh it: POST /api/auth/refresh"));
-    }
-    match status.standing {
-        Standing::TenantSuspended => {
-            return Err(Problem::new(Code::TenantSuspended, "the operator of this installation suspended the tenant"));
-        }
-        Standing::UserInactive => return Err(refused()),
-        Standing::Active => {}
-    }
-    if !status.login_live || claims.rol != status.rol.as_str() {
-        return Err(refused());
-    }
-    Ok(Caller { tenant: claims.tenant, user: claims.user, rol: status.rol, login: claims.sid })
+    let rol = Rol::from_name(&claims.rol).ok_or_else(refused)?;
+    let expires_at = Some(DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?);
+    Caller { tenant: claims.tenant, user: claims.user, rol, login: claims.sid, expires_at }.recheck(app).await
 }
 
 /// A caller who is an ADMIN of its tenant.

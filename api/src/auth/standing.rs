@@ -7,10 +7,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use contract::{TenantId, UserId};
 use store::{PgPool, users::Status};
 use uuid::Uuid;
-
-use super::Claims;
 
 /// How old an answer may be. Disabling a user, a logout or a suspended tenant shows after this at the latest.
 const FRESH: Duration = Duration::from_secs(1);
@@ -22,18 +21,18 @@ const MANY: usize = 4096;
 pub struct Standings(Mutex<HashMap<(Uuid, Uuid), (Instant, Status)>>);
 
 impl Standings {
-    /// The status of the token's holder and login, and the time by the database's clock. `None`: no such user.
+    /// The status of a token's holder and login, and the time by the database's clock. `None`: no such user.
     ///
     /// # Errors
     /// Where the database does not answer; then nobody is let in.
-    pub async fn of(&self, pool: &PgPool, claims: &Claims) -> store::Result<Option<(Status, DateTime<Utc>)>> {
-        let key = (claims.user.uuid(), claims.sid);
+    pub async fn of(&self, pool: &PgPool, tenant: TenantId, user: UserId, login: Uuid) -> store::Result<Option<(Status, DateTime<Utc>)>> {
+        let key = (user.uuid(), login);
         if let Some((at, status)) = self.cached(key) {
             return Ok(Some((status, status.now + at.elapsed())));
         }
         // Taken before the question: an answer may be late, never younger than it says.
         let asked = Instant::now();
-        let Some(status) = store::users::status(pool, claims.tenant, claims.user, claims.sid).await? else { return Ok(None) };
+        let Some(status) = store::users::status(pool, tenant, user, login).await? else { return Ok(None) };
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MANY {
             entries.retain(|_, (at, _)| at.elapsed() < FRESH);

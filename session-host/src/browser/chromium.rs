@@ -152,7 +152,7 @@ impl Drop for Fuse {
 pub(crate) async fn launch(env: &BrowserEnv, profile: &ProfileDir) -> Result<Running, LaunchError> {
     profile.prepare()?;
     let mut command = confined(Path::new("/bin/sh"), profile.path());
-    command.stdin(Stdio::piped()).args(["-c", PIPED, "sh"]).arg(&env.config().chromium);
+    command.env("TMPDIR", env.temp()).stdin(Stdio::piped()).args(["-c", PIPED, "sh"]).arg(&env.config().chromium);
     command.arg(format!("--user-data-dir={}", profile.path().display())).args(FLAGS);
     command
         .arg("--headless=new")

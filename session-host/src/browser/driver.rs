@@ -124,7 +124,7 @@ impl Keeper {
     /// chromedriver prints "… on port 0" before the line that counts.
     async fn start(&self) -> Result<(Child, String), DriverError> {
         let mut command = mortal(&self.env.config().chromedriver, &self.home);
-        command.arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
+        command.env("TMPDIR", self.env.temp()).arg("--port=0").stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = self.env.spawner().spawn(command).await?;
         let mut lines = BufReader::new(child.stdout.take().ok_or(DriverError::NoPort)?).lines();
         let port = async {

@@ -27,7 +27,13 @@ pub use profile::{ProfileDir, ProfileError, end_leftovers, remove_profile};
 pub(crate) use shared::ended_by_itself;
 
 use spawn::Spawner;
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long things in a browser may take.
 #[derive(Debug, Clone)]
@@ -73,6 +79,7 @@ pub struct BrowserEnv {
     version: String,
     major: u32,
     spawner: Spawner,
+    temp: PathBuf,
 }
 
 impl BrowserEnv {
@@ -95,7 +102,8 @@ impl BrowserEnv {
         let major = version.split('.').next().and_then(|m| m.parse().ok());
         let major = major.ok_or_else(|| EnvError::NoVersion { path: config.chromium.display().to_string(), answer: version.clone() })?;
         let spawner = Spawner::new().map_err(io("cannot start a thread for"))?;
-        Ok(Arc::new(Self { config, version, major, spawner }))
+        let temp = spawn::temp_dir(&config.data_dir).map_err(io("cannot use"))?;
+        Ok(Arc::new(Self { config, version, major, spawner, temp }))
     }
 
     /// The browser's version, such as `156.0.8078.79`.
@@ -111,6 +119,11 @@ impl BrowserEnv {
     /// As it was given.
     pub fn config(&self) -> &BrowserConfig {
         &self.config
+    }
+
+    /// Where browsers put what they need only while they run.
+    pub(crate) fn temp(&self) -> &Path {
+        &self.temp
     }
 
     pub(crate) fn spawner(&self) -> &Spawner {

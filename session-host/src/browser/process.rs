@@ -17,6 +17,7 @@ pub struct ProcessId {
 struct Stat {
     state: char,
     parent: u32,
+    threads: u32,
     start: u64,
 }
 
@@ -25,8 +26,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, start })
+    let threads = fields.nth(15)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    Some(Stat { state, parent, threads, start })
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -39,9 +41,9 @@ impl ProcessId {
         Some(Self { pid, start: stat(pid)?.start })
     }
 
-    /// Whether it still runs. A zombie has ended: it waits for nobody but its parent.
+    /// Whether it still runs. A zombie has ended and waits for nobody but its parent, unless it has threads left: then only its first one has.
     pub fn alive(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start == self.start && !matches!(s.state, 'Z' | 'X'))
+        stat(self.pid).is_some_and(|s| s.start == self.start && (!matches!(s.state, 'Z' | 'X') || s.threads > 1))
     }
 
     /// Sends `signal` if the process still runs; says whether it was sent.
@@ -114,7 +116,7 @@ mod tests {
     fn a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let line = "812 (evil) name (x) S 7 812 812 0 -1 4194560 0 0 0 0 3 4 0 0 20 0 1 0 99123 0 0";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.parent, stat.start), ('S', 7, 99123));
+        assert_eq!((stat.state, stat.parent, stat.threads, stat.start), ('S', 7, 1, 99123));
     }
 
     #[test]

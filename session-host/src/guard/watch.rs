@@ -179,7 +179,7 @@ impl Watch {
             let mut left: HashSet<ProcessId> = self.adopted().collect();
             left.extend(self.held.iter().map(Held::process).filter(|p| p.alive()));
             if left.is_empty() {
-                return;
+                return self.reap(); // those that ended since
             }
             for process in left {
                 if began.elapsed() > KILL_AFTER {

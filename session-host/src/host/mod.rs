@@ -38,7 +38,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What kept it from starting.
 pub async fn run(config: Config) -> Result<(), Error> {
     let pipe = Arc::new(GuardPipe::open()?);
-    crate::start_telemetry(config.metrics_addr)?;
+    service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
+    service::telemetry::metrics(config.metrics_addr).map_err(|why| format!("METRICS_ADDR: {why}"))?;
     let timings = Arc::new(config.timings()?);
     let browsers = BrowserEnv::check(BrowserConfig {
         chromium: config.chromium_bin.clone(),

@@ -87,6 +87,12 @@ impl ApiClient {
         self.post(&format!("/api/chats/{chat}/messages"), json!({"type": "text", "text": text})).await
     }
 
+    /// The same under an idempotency key.
+    pub async fn send_once(&self, chat: &str, text: &str, key: &str) -> Answer {
+        let body = json!({"type": "text", "text": text});
+        self.ask(Method::POST, &format!("/api/chats/{chat}/messages"), &[("idempotency-key", key)], Some(body)).await
+    }
+
     /// The id of an accepted job.
     pub async fn accepted(&self, chat: &str, text: &str) -> String {
         let answer = self.send(chat, text).await;
@@ -120,12 +126,38 @@ impl ApiClient {
 
     /// All events after a `seq`.
     pub async fn events(&self, after: i64) -> Vec<Value> {
-        let page = self.get(&format!("/api/events?after={after}&limit=200")).await.ok();
-        page["items"].as_array().cloned().unwrap_or_default()
+        let (mut all, mut after) = (Vec::new(), after);
+        loop {
+            let page = self.get(&format!("/api/events?after={after}&limit=200")).await.ok();
+            let items = items(&page);
+            let Some(last) = items.last().and_then(|event| event["seq"].as_i64()) else { return all };
+            after = last;
+            all.extend(items);
+        }
+    }
+
+    /// One page of events after a `seq`; while there is none, the answer is held back up to `wait` seconds (25 at most).
+    pub async fn events_held(&self, after: i64, wait: u32) -> Vec<Value> {
+        items(&self.get(&format!("/api/events?after={after}&wait={wait}")).await.ok())
+    }
+
+    /// The chats of the default session, the latest first.
+    pub async fn chats(&self) -> Vec<Value> {
+        items(&self.get("/api/chats?limit=200").await.ok())
+    }
+
+    /// A chat's messages, the latest first.
+    pub async fn messages(&self, chat: &str) -> Vec<Value> {
+        items(&self.get(&format!("/api/chats/{chat}/messages?limit=200")).await.ok())
     }
 
     /// The first event for which `fits`, once it is there.
     pub async fn event(&self, what: &str, within: Duration, fits: impl Fn(&Value) -> bool) -> Value {
         until(what, within, || async { self.events(0).await.into_iter().find(|e| fits(e)) }).await
     }
+}
+
+/// The items of a list.
+fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().cloned().unwrap_or_else(|| panic!("a list has items: {page}"))
 }

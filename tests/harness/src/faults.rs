@@ -36,6 +36,8 @@ pub struct Arrival {
     pub name: String,
     /// What the point says of itself.
     pub ids: Value,
+    /// Which process.
+    pub pid: u32,
     stream: UnixStream,
 }
 
@@ -65,7 +67,13 @@ impl Armed {
     }
 }
 
-type Points = Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Arrival>>>>;
+/// Who is told of arrivals at a point, and of how many more.
+struct Point {
+    test: mpsc::UnboundedSender<Arrival>,
+    left: usize,
+}
+
+type Points = Arc<Mutex<HashMap<String, Point>>>;
 
 /// The server that the points ask. What is not armed goes on at once.
 pub struct Faults {
@@ -100,9 +108,18 @@ impl Faults {
 
     /// Stops every process that comes to this point until the test has spoken; ends when the answer is dropped.
     pub fn arm(&self, name: &str) -> Armed {
-        let (tx, rx) = mpsc::unbounded_channel();
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), tx);
-        Armed(rx)
+        self.arm_times(name, usize::MAX)
+    }
+
+    /// Stops the first process that comes to this point; later ones go on at once.
+    pub fn arm_once(&self, name: &str) -> Armed {
+        self.arm_times(name, 1)
+    }
+
+    fn arm_times(&self, name: &str, left: usize) -> Armed {
+        let (test, arrivals) = mpsc::unbounded_channel();
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Point { test, left });
+        Armed(arrivals)
     }
 }
 
@@ -114,13 +131,57 @@ async fn serve(stream: UnixStream, points: Points) {
     }
     let asked: Value = serde_json::from_str(&line).unwrap_or_default();
     let name = asked["name"].as_str().unwrap_or_default().to_owned();
-    let armed = points.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
-    let arrival = Arrival { name, ids: asked["ids"].clone(), stream: stream.into_inner() };
+    let pid = asked["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+    let armed = points.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&name).and_then(|point| {
+        point.left = point.left.checked_sub(1)?;
+        Some(point.test.clone())
+    });
+    let arrival = Arrival { name, ids: asked["ids"].clone(), pid, stream: stream.into_inner() };
     let unheard = match armed {
         Some(armed) => armed.send(arrival).err().map(|e| e.0),
         None => Some(arrival),
     };
     if let Some(arrival) = unheard {
         arrival.reply(Word::Go).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn reach(socket: PathBuf, name: &str) -> String {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let line = serde_json::json!({"name": name, "ids": {"job": "job_1"}, "pid": 7}).to_string() + "\n";
+        stream.write_all(line.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await.unwrap();
+        answer.trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_armed_point_holds_its_arrivals_and_all_others_pass() {
+        let user = User::find().unwrap();
+        let folder = crate::Folder::new(user).unwrap();
+        let faults = Faults::start(user, folder.path()).unwrap();
+        let socket = faults.path().to_owned();
+
+        let mut once = faults.arm_once("host.after_start");
+        assert_eq!(reach(socket.clone(), "host.before_start").await, "go", "not armed");
+        let held = tokio::spawn(reach(socket.clone(), "host.after_start"));
+        let arrival = once.arrived().await;
+        assert_eq!((arrival.name.as_str(), arrival.ids["job"].as_str(), arrival.pid), ("host.after_start", Some("job_1"), 7));
+        assert_eq!(reach(socket.clone(), "host.after_start").await, "go", "it was armed for one");
+        arrival.reply(Word::Delay(5)).await;
+        assert_eq!(held.await.unwrap(), "delay 5");
+
+        let mut always = faults.arm("host.after_start");
+        for word in [(Word::Fail, "fail"), (Word::Die, "die")] {
+            let held = tokio::spawn(reach(socket.clone(), "host.after_start"));
+            always.arrived().await.reply(word.0).await;
+            assert_eq!(held.await.unwrap(), word.1);
+        }
+        drop(always);
+        assert_eq!(reach(socket, "host.after_start").await, "go", "nobody waits any more");
     }
 }

@@ -48,11 +48,14 @@ impl Shared {
     }
 }
 
-/// The programs beside the one that runs: cargo puts them there.
+/// The programs in the folder that `ZAGUAN_BIN_DIR` names, else beside the one that runs: cargo puts them there.
 ///
 /// # Errors
 /// Where the running program has no place.
 pub fn built_programs() -> io::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("ZAGUAN_BIN_DIR") {
+        return Ok(folder.into());
+    }
     let me = std::env::current_exe()?;
     let folder = me.parent().ok_or_else(|| io::Error::other("this program lies nowhere"))?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };

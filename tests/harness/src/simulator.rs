@@ -108,9 +108,29 @@ impl Simulator {
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Arms a fault.
-    pub async fn fault(&self, fault: Value) {
-        self.done(Method::POST, "/faults", Some(fault)).await;
+    /// Removes a linked device, as its owner does on the phone.
+    pub async fn remove_device(&self, phone: &str, device: &str) {
+        self.done(Method::DELETE, &format!("/accounts/{phone}/devices/{device}"), None).await;
+    }
+
+    /// Takes a phone off the net: what is sent to it stays at one tick, though [`Simulator::messages`] lists it at once.
+    pub async fn offline(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/offline"), None).await;
+    }
+
+    /// Brings a phone back: what was sent to it meanwhile is confirmed as delivered.
+    pub async fn online(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/online"), None).await;
+    }
+
+    /// Arms a fault; answers its id.
+    pub async fn fault(&self, fault: Value) -> u64 {
+        self.done(Method::POST, "/faults", Some(fault)).await["id"].as_u64().expect("an armed fault has an id")
+    }
+
+    /// Ends a fault.
+    pub async fn clear_fault(&self, fault: u64) {
+        self.done(Method::DELETE, &format!("/faults/{fault}"), None).await;
     }
 
     /// The counters.

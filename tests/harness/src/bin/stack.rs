@@ -98,8 +98,15 @@ struct Ours<'a>(&'a Path);
 
 impl Drop for Ours<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0.join("pids"));
-        let _ = fs::remove_file(self.0.join("env"));
+        clear(self.0);
+    }
+}
+
+/// Removes what says that something runs.
+fn clear(here: &Path) {
+    let _ = fs::remove_dir_all(here.join("pids"));
+    for file in ["env", "started"] {
+        let _ = fs::remove_file(here.join(file));
     }
 }
 
@@ -218,6 +225,10 @@ fn running(here: &Path) -> Option<u32> {
 async fn stop() -> Result<ExitCode, Error> {
     let here = run_folder();
     let Some(pid) = running(&here) else {
+        // A killed run could not take its word back. Without a start time one is just beginning: not ours to touch.
+        if here.join("started").exists() {
+            clear(&here);
+        }
         eprintln!("nothing runs");
         return Ok(ExitCode::SUCCESS);
     };

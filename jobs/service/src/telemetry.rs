@@ -1,4 +1,4 @@
-//! What the service says about itself: JSON lines on stderr, numbers on a port of their own.
+//! What a service says about itself: JSON lines on stderr (a host's stdout belongs to its guard), numbers on a port of their own.
 
 use std::net::SocketAddr;
 

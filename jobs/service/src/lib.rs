@@ -1,0 +1,8 @@
+//! What every service's process does alike: how it reads its settings, how strict it is, what it says about itself.
+
+mod arguments;
+mod environment;
+pub mod telemetry;
+
+pub use arguments::with_files;
+pub use environment::Environment;
