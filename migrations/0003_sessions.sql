@@ -21,6 +21,8 @@ create table link_page (
     created_by uuid not null,
     -- Whether the customer may ask for a pairing code, and how many were asked for.
     with_code boolean not null,
+    -- Whether another account than the known one may be linked: said again when the customer tries again.
+    allow_new_account boolean not null,
     codes smallint not null default 0,
     expires_at timestamptz not null,
     -- The account was linked: from here on the page shows progress and no code.

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod commands;
 pub mod config;
 pub mod extract;
+mod link_page;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;
@@ -27,7 +28,7 @@ pub fn router(state: AppState) -> Router {
     openapi::complete(&mut document);
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    observed(routes.route("/openapi.json", document)).with_state(state)
+    observed(routes.route("/openapi.json", document).merge(link_page::router())).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.

@@ -2,6 +2,7 @@
 
 mod caller;
 mod jwt;
+mod link;
 mod passwords;
 mod refresh;
 mod scope;
@@ -9,6 +10,7 @@ mod standing;
 
 pub use caller::{Admin, Caller};
 pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
+pub use link::{HEADER as LINK_HEADER, LinkCaller, new_token as new_link_token};
 pub use passwords::{Passwords, hash as hash_password};
 pub use refresh::{RefreshToken, hash_of};
 pub(crate) use scope::is_session_name;

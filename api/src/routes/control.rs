@@ -9,8 +9,8 @@ use axum::{
 use contract::{Command, FailureCode, JobId, JobState, MediaId, PairingCode, SessionState, TenantId, UserId};
 use http::{HeaderName, Method, header};
 use queue::brief;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use store::{
     accept::{Accepted, IdempotencyKey as StoredKey, NewJob},
     jobs::Job,
@@ -28,6 +28,7 @@ use crate::{
     extract::{Body, IdempotencyKey, PathId, Prefer},
     problem::{Code, Problem},
     state::AppState,
+    timestamp::Timestamp,
 };
 
 /// What the browser is asked now is of no use later.
@@ -266,19 +267,29 @@ async fn answer(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duratio
     Ok(response)
 }
 
+/// A code to type on the phone.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PairingCodeView {
+    /// Eight characters.
+    code: String,
+    /// Until when a phone takes it.
+    expires_at: Timestamp,
+}
+
 /// A pairing code is kept nowhere but in Redis, and only while it counts: it is put into what its creator or an ADMIN sees of the job.
 pub async fn with_code(app: &AppState, mut job: Job) -> Job {
     if job.kind == "pairingCode" && job.state == JobState::Succeeded {
-        job.result = code_of(app, job.tenant, job.id).await;
+        job.result = code_of(app, job.tenant, job.id).await.map(|code| json!(code));
     }
     job
 }
 
 /// `{code, expiresAt}` of a pairing job, while the code counts.
-pub async fn code_of(app: &AppState, tenant: TenantId, job: JobId) -> Option<Value> {
+pub async fn code_of(app: &AppState, tenant: TenantId, job: JobId) -> Option<PairingCodeView> {
     let (code, left) = brief::code(&app.redis, tenant, job).await.ok().flatten()?;
     let now = store::snapshot::now(&app.pool).await.ok()?;
-    Some(json!({"code": code, "expiresAt": crate::timestamp::Timestamp(now + left)}))
+    Some(PairingCodeView { code, expires_at: (now + left).into() })
 }
 
 /// A device that is linked is unlinked by its browser before the session's data goes.

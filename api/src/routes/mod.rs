@@ -13,6 +13,7 @@ mod chats;
 mod control;
 mod events;
 mod jobs;
+mod link;
 mod messages;
 mod ops;
 mod qr;
@@ -24,7 +25,7 @@ const SEQ: HeaderName = HeaderName::from_static("zaguan-seq");
 
 /// Control of one session: `/api/sessions/{session}/…`, and `/api/whatsapp/…` for the tenant's default session.
 fn control() -> OpenApiRouter<AppState> {
-    sessions::control().merge(qr::router()).merge(control::router())
+    sessions::control().merge(qr::router()).merge(control::router()).merge(link::admin())
 }
 
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.
@@ -36,7 +37,7 @@ fn content() -> OpenApiRouter<AppState> {
 pub fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(crate::openapi::base())
         .merge(ops::router())
-        .nest("/api", auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(control::media()).merge(content()))
+        .nest("/api", auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(control::media()).merge(link::router()).merge(content()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

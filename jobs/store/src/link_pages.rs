@@ -11,6 +11,15 @@ use crate::Result;
 /// Pairing codes that one page may ask for, whatever the numbers.
 const MOST_CODES: i16 = 5;
 
+/// What a page may do besides showing the code to scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether it may ask for a pairing code.
+    pub with_code: bool,
+    /// Whether another account than the known one may be linked.
+    pub allow_new_account: bool,
+}
+
 /// A page that is still open.
 #[derive(Debug, Clone)]
 pub struct LinkPage {
@@ -20,8 +29,10 @@ pub struct LinkPage {
     pub session: SessionId,
     /// Who made it: jobs that it asks for are theirs.
     pub created_by: UserId,
-    /// Whether it may ask for a pairing code.
-    pub with_code: bool,
+    /// The company's name.
+    pub company: String,
+    /// What it may do.
+    pub terms: Terms,
     /// Whether the account was linked: it shows no code any more.
     pub used: bool,
     /// When it closes.
@@ -37,18 +48,19 @@ pub async fn open(
     (tenant, session): (TenantId, SessionId),
     hash: &[u8],
     created_by: UserId,
-    with_code: bool,
+    terms: Terms,
     lasts: Duration,
 ) -> Result<DateTime<Utc>> {
     Ok(sqlx::query_scalar!(
         "with old as (delete from link_page where tenant = $2 and session = $3 or expires_at < clock_timestamp() - interval '1 day')
-         insert into link_page (token_hash, tenant, session, created_by, with_code, expires_at)
-         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) returning expires_at",
+         insert into link_page (token_hash, tenant, session, created_by, with_code, allow_new_account, expires_at)
+         values ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7)) returning expires_at",
         hash,
         tenant.uuid(),
         session.uuid(),
         created_by.uuid(),
-        with_code,
+        terms.with_code,
+        terms.allow_new_account,
         lasts.as_secs_f64()
     )
     .fetch_one(pool)
@@ -61,7 +73,7 @@ pub async fn open(
 /// [`crate::StoreError`].
 pub async fn fetch(pool: &PgPool, hash: &[u8]) -> Result<Option<LinkPage>> {
     let row = sqlx::query!(
-        r#"select p.tenant, p.session, p.created_by, p.with_code, p.used_at is not null as "used!", p.expires_at
+        r#"select p.tenant, p.session, p.created_by, p.with_code, p.allow_new_account, t.name as company, p.used_at is not null as "used!", p.expires_at
              from link_page p join session s on s.id = p.session and s.deleting_at is null
              join tenant t on t.id = p.tenant and t.state = 'active'
             where p.token_hash = $1 and p.expires_at > clock_timestamp()"#,
@@ -73,7 +85,8 @@ pub async fn fetch(pool: &PgPool, hash: &[u8]) -> Result<Option<LinkPage>> {
         tenant: TenantId::from_uuid(r.tenant),
         session: SessionId::from_uuid(r.session),
         created_by: UserId::from_uuid(r.created_by),
-        with_code: r.with_code,
+        company: r.company,
+        terms: Terms { with_code: r.with_code, allow_new_account: r.allow_new_account },
         used: r.used,
         expires_at: r.expires_at,
     }))
