@@ -10,6 +10,7 @@ pub mod redis;
 pub mod services;
 pub mod simulator;
 mod stack;
+pub mod visitor;
 mod user;
 mod wait;
 

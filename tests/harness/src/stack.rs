@@ -19,7 +19,8 @@ use crate::{
 /// The protocol's durations in proportion to a lease of 2 s.
 const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
 "reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
-"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200}"#;
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200,"downJobsFailAfterMs":4000,"capacityAfterMs":2000,
+"logoutWithinMs":5000}"#;
 
 /// How a stack differs from the usual one.
 #[derive(Debug, Clone)]
@@ -181,6 +182,11 @@ impl Stack {
     /// The database, to look at what callers cannot see.
     pub async fn db(&self) -> PgPool {
         PgPool::connect(&self.postgres.url()).await.expect("Postgres answers")
+    }
+
+    /// Somebody's own browser, in their language.
+    pub async fn visitor(&self, language: &str) -> crate::visitor::Visitor {
+        crate::visitor::Visitor::open(self.shared.user, &self.folder, &self.shared.logs, language).await.expect("a visitor's browser starts")
     }
 
     /// Where its files are.

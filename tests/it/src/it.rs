@@ -1,8 +1,12 @@
 //! One test binary; a file a promise, names are sentences. What runs real browsers lies in `browser_…` modules (see `.config/nextest.toml`).
 
+mod browser_accounts;
+mod browser_control;
 mod browser_death;
 mod browser_faults;
+mod browser_link_page;
 mod browser_messages;
+mod sessions;
 mod tenants_apart;
 
 use std::time::Duration;
