@@ -1,78 +1,11 @@
 // The simulator's faults as wa-js meets them, on both profiles of the page: what is lost, late, doubled or refused.
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { Browser, Profile } from './lib/browser.js';
-import { startSimulator } from './lib/simulator.js';
+import { CHAT, ME, NEWCOMER, PEER, PROFILES, Stage } from './lib/stage.js';
 import { until } from './lib/wait.js';
-import { Page } from './lib/wajs.js';
 
-const ME = '5511999990000';
-const PEER = '5511888880000';
-const NEWCOMER = '5511777770000';
-const CHAT = `${PEER}@c.us`;
-
-/** In the page: sends as the driver does. A failure comes back as its name. */
-async function sendText(key, text) {
-  try {
-    await WPP.chat.sendTextMessage(key.split('_')[1], text, { messageId: key, waitForAck: false, linkPreview: false, markIsRead: false });
-    return null;
-  } catch (error) {
-    return error.code || error.name;
-  }
-}
-
-/** In the page: a message's ack, or why there is none. */
-const ackOf = (key) => WPP.chat.getMessageById(key).then((m) => m.ack, (error) => error.code);
 const rowIds = async () => (await WPP.indexdb.getMessagesFromRowId({ minRowId: 0, limit: -1 })).map((row) => row.id);
 const isNew = (ids) => ids.map((id) => WPP.whatsapp.MsgStore.get(id).isNewMsg);
-const infoIs = (wanted) => WPP.conn.getStreamData().info === wanted;
-
-/** A world of its own with one linked page. `port`: which address of the simulator. */
-class Stage {
-  async start(port) {
-    this.sim = await startSimulator();
-    this.address = this.sim[port];
-    await this.sim.account(ME, 'Ana');
-    await this.sim.account(PEER, 'Bruno');
-    this.profile = new Profile();
-    await this.open();
-    const code = () => document.querySelector('[data-ref]')?.getAttribute('data-ref');
-    await this.sim.scan(ME, await until('a code', 10_000, () => this.page.run(code)));
-    await this.page.connected();
-  }
-
-  async open() {
-    this.browser = await Browser.start(this.sim, this.address, this.profile);
-    this.page = await Page.open(this.browser, new Set());
-  }
-
-  async restart(between = () => {}) {
-    await this.browser.close();
-    await between();
-    await this.open();
-    await this.page.connected();
-  }
-
-  async stop() {
-    await this.browser?.close();
-    this.profile?.remove();
-    await this.sim?.stop();
-  }
-
-  /** Sends under a key of our own and answers it. */
-  async send(text, chat = CHAT) {
-    const key = `true_${chat}_3EB0${randomBytes(9).toString('hex').toUpperCase()}`;
-    assert.equal(await this.page.run(sendText, key, text), null);
-    return key;
-  }
-
-  ack = (key) => this.page.run(ackOf, key);
-  acked = (key, ack) => this.page.heard('chat.msg_ack_change', (a) => a.ack === ack && a.ids.includes(key));
-  acks = (key) => this.page.count('chat.msg_ack_change', (a) => a.ids.includes(key));
-  lost = () => until('the loss of the socket', 5_000, () => this.page.run(infoIs, 'OPENING'));
-  shown = async () => (await this.sim.messages(PEER, ME)).map((m) => m.body);
-}
 
 function receipts(stage) {
   test('a phone that is off gives its tick when it is back', async () => {
@@ -205,7 +138,7 @@ function documents(stage) {
   });
 }
 
-for (const [name, port] of [['current', 'page'], ['legacy', 'pageLegacy']]) {
+for (const [name, port] of PROFILES) {
   describe(`misbehaviour on the ${name} page`, () => {
     const stage = new Stage();
     before(() => stage.start(port));

@@ -5,4 +5,4 @@ mod environment;
 pub mod telemetry;
 
 pub use arguments::with_files;
-pub use environment::Environment;
+pub use environment::{Environment, Placeholder};

@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod aliases;
+pub mod background;
 pub mod counters;
 pub mod deletion;
 pub mod ends;
@@ -14,6 +15,7 @@ pub mod link_pages;
 pub mod log;
 pub mod outcomes;
 pub mod owned;
+pub mod retention;
 pub mod turns;
 
 pub mod chats;

@@ -42,8 +42,8 @@ pub async fn ensure_event_partitions(pool: &PgPool) -> Result<()> {
 /// [`crate::StoreError`]: Postgres does not answer.
 pub async fn has_event_partitions(pool: &PgPool) -> Result<bool> {
     let found = sqlx::query_scalar!(
-        r#"select to_regclass('event_' || to_char(current_date, 'YYYYMMDD')) is not null
-              and to_regclass('event_' || to_char(current_date + 1, 'YYYYMMDD')) is not null as "found!""#
+        r#"select bool_and(to_regclass('event_' || to_char((clock_timestamp() at time zone 'UTC')::date + n, 'YYYYMMDD')) is not null) as "found!"
+             from generate_series(0, 1) n"#
     )
     .fetch_one(pool)
     .await?;

@@ -41,6 +41,13 @@ class Simulator {
     return text ? JSON.parse(text) : null;
   }
 
+  /** Any request under an account. */
+  of = (phone, path, body) => this.ask('POST', `/accounts/${phone}/${path}`, body);
+  history = async (phone, past) => (await this.of(phone, 'history', past)).chats;
+  contacts = (phone, book) => this.of(phone, 'contacts', book);
+  flip = (phone, peer, to, more = {}) => this.of(phone, `chats/${peer}/flip`, { to, ...more });
+  migrate = (phone, migrated, more = {}) => this.of(phone, 'lid-migration', { migrated, ...more });
+  moveLid = (phone, lid) => this.of(phone, 'move-lid', { lid });
   account = (phone, name) => this.ask('POST', '/accounts', { phone, name });
   scan = (phone, qr) => this.ask('POST', `/accounts/${phone}/scan`, { qr });
   enterCode = (phone, code) => this.ask('POST', `/accounts/${phone}/enter-code`, { code });

@@ -6,6 +6,7 @@ pub mod faults;
 mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod services;
 pub mod simulator;
@@ -15,7 +16,8 @@ mod user;
 mod wait;
 
 pub use ports::free_port;
-pub use stack::{Settings, Stack, Tenant};
+pub use proxy::Proxy;
+pub use stack::{Proxies, Settings, Stack, Tenant};
 pub use user::{Folder, User};
 pub use wait::{until, until_true};
 

@@ -215,3 +215,38 @@ impl Drop for Host {
         }
     }
 }
+
+/// A worker.
+pub struct Worker {
+    metrics: u16,
+    /// Its process.
+    pub process: Process,
+}
+
+impl Worker {
+    /// Starts one. `schedule`: its `SCHEDULE`.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(shared: &Shared, name: &str, schedule: &str) -> Result<Self, Error> {
+        let metrics = crate::free_port();
+        let mut command = shared.command("zaguan-worker", "KILL");
+        command.env("METRICS_ADDR", format!("127.0.0.1:{metrics}")).env("SCHEDULE", schedule);
+        let mut worker = Self { metrics, process: Process::start(name, &shared.logs, command)? };
+        let (http, url) = (reqwest::Client::new(), worker.url("/readyz"));
+        until("a worker", Duration::from_secs(20), || {
+            let (ended, ask) = (worker.process.ended().is_some(), http.get(&url).send());
+            async move { (ended || ask.await.is_ok_and(|a| a.status().is_success())).then_some(()) }
+        })
+        .await;
+        match worker.process.ended() {
+            Some(_) => Err(format!("{name} ended: {}", worker.process.log()).into()),
+            None => Ok(worker),
+        }
+    }
+
+    /// Where it answers probes.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.metrics)
+    }
+}

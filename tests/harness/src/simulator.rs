@@ -107,6 +107,35 @@ impl Simulator {
         self.messages(phone, peer).await.iter().map(|m| m["body"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// Gives a phone a past, to be handed over to devices that are linked from then on; answers the new chats: `{phone, lid, name, ids}`.
+    pub async fn history(&self, phone: &str, past: Value) -> Vec<Value> {
+        let made = self.done(Method::POST, &format!("/accounts/{phone}/history"), Some(past)).await;
+        made["chats"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Writes into a phone's address book: `[{phone, name?, pushname?, lid?}]`.
+    pub async fn contacts(&self, phone: &str, book: Value) {
+        self.done(Method::POST, &format!("/accounts/{phone}/contacts"), Some(book)).await;
+    }
+
+    /// A chat goes to the hidden id (`lid`) or back to the number; answers its id from then on.
+    pub async fn flip(&self, phone: &str, peer: &str, lid: bool) -> String {
+        let to = json!({"to": if lid { "lid" } else { "phone" }});
+        let chat = self.done(Method::POST, &format!("/accounts/{phone}/chats/{peer}/flip"), Some(to)).await;
+        chat["chat"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// All private chats of an account go to hidden ids.
+    pub async fn migrate_to_lid(&self, phone: &str) {
+        self.done(Method::POST, &format!("/accounts/{phone}/lid-migration"), Some(json!({"migrated": true}))).await;
+    }
+
+    /// A number gets another hidden id; answers it.
+    pub async fn move_lid(&self, phone: &str) -> String {
+        let moved = self.done(Method::POST, &format!("/accounts/{phone}/move-lid"), Some(json!({}))).await;
+        moved["lid"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The devices linked to an account.
     pub async fn devices(&self, phone: &str) -> Vec<String> {
         let devices = self.done(Method::GET, &format!("/accounts/{phone}/devices"), None).await;

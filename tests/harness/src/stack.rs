@@ -6,12 +6,12 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
-    Error, Folder, User,
+    Error, Folder, Proxy, User,
     client::ApiClient,
     faults::Faults,
     postgres::Postgres,
     redis::Redis,
-    services::{Api, Host, Shared, built_programs},
+    services::{Api, Host, Shared, Worker, built_programs},
     simulator::Simulator,
     until,
 };
@@ -29,13 +29,15 @@ pub struct Settings {
     pub timings: String,
     /// Whether fault points are served.
     pub faults: bool,
+    /// Whether the services reach Postgres and Redis through a [`Proxy`] each.
+    pub proxies: bool,
     /// Where logs go; in the stack's own folder where it is not given.
     pub logs: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timings: QUICK.to_owned(), faults: true, logs: None }
+        Self { timings: QUICK.to_owned(), faults: true, proxies: false, logs: None }
     }
 }
 
@@ -66,15 +68,26 @@ impl Tenant {
     }
 }
 
+/// What stands between the services and their servers.
+pub struct Proxies {
+    /// Before Postgres.
+    pub postgres: Proxy,
+    /// Before Redis.
+    pub redis: Proxy,
+}
+
 /// Everything. Fields end in this order: services before the servers they use.
 pub struct Stack {
     hosts: usize,
+    workers: usize,
     /// The HTTP service.
     pub api: Api,
     /// The simulator.
     pub sim: Simulator,
     /// Fault points.
     pub faults: Option<Faults>,
+    /// Where [`Settings::proxies`] asked for them.
+    pub proxies: Option<Proxies>,
     /// Redis.
     pub redis: Redis,
     /// Postgres.
@@ -118,7 +131,7 @@ impl Stack {
             None => folder.sub("logs")?,
         };
         let bin = folder.path().to_owned();
-        for program in ["zaguan-api", "zaguan-host", "zaguan-simulator"] {
+        for program in ["zaguan-api", "zaguan-host", "zaguan-worker", "zaguan-simulator"] {
             folder.copy(&built_programs()?.join(program))?;
         }
         let simulator = bin.join("zaguan-simulator");
@@ -129,19 +142,25 @@ impl Stack {
         );
         let (postgres, redis, sim) = (postgres?, redis?, sim?);
         let faults = settings.faults.then(|| Faults::start(user, folder.path())).transpose()?;
+        let (mut database_url, mut redis_url, mut proxies) = (postgres.url(), redis.url(), None);
+        if settings.proxies {
+            let through = Proxies { postgres: Proxy::before(&database_url).await?, redis: Proxy::before(&redis_url).await? };
+            (database_url, redis_url) = (through.postgres.url(&database_url), through.redis.url(&redis_url));
+            proxies = Some(through);
+        }
         let shared = Shared {
             user,
             bin,
             logs,
-            database_url: postgres.url(),
-            redis_url: redis.url(),
+            database_url,
+            redis_url,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
         Api::migrate(&shared)?;
         let api = Api::start(&shared).await?;
         let data = folder.sub("data")?;
-        Ok(Self { hosts: 0, api, sim, faults, redis, postgres, shared, data, folder })
+        Ok(Self { hosts: 0, workers: 0, api, sim, faults, proxies, redis, postgres, shared, data, folder })
     }
 
     /// Another session host.
@@ -156,6 +175,20 @@ impl Stack {
     pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
         self.hosts += 1;
         Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// Another worker with the usual schedule.
+    pub async fn worker(&mut self) -> Worker {
+        self.try_worker("{}").await.expect("a worker starts")
+    }
+
+    /// Another worker with a `SCHEDULE`.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
+        self.workers += 1;
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
     }
 
     /// A new company with an ADMIN of this name, logged in.
@@ -177,6 +210,11 @@ impl Stack {
     /// The fault points.
     pub fn points(&self) -> &Faults {
         self.faults.as_ref().expect("the stack serves fault points")
+    }
+
+    /// The proxies.
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the stack has proxies")
     }
 
     /// The database, to look at what callers cannot see.

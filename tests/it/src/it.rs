@@ -8,6 +8,7 @@ mod browser_link_page;
 mod browser_messages;
 mod sessions;
 mod tenants_apart;
+mod worker;
 
 use std::time::Duration;
 

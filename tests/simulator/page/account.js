@@ -3,7 +3,7 @@
 (function (sim) {
   const { createWid } = sim;
   /** A null `device` means: not linked. */
-  const account = { device: null, me: null, lid: null, pushname: null, connectedOnce: false, lidMigrated: false };
+  const account = { device: null, me: null, lid: null, pushname: null, connectedOnce: false, lidMigrated: false, lidChats: new Set() };
   const REGISTRATION = 'WANoiseInfo';
   const LAST_WID = 'last-wid-md';
 

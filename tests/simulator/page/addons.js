@@ -56,7 +56,7 @@
   async function target(m) {
     const loaded = sim.loaded(true, m.target) || sim.loaded(false, m.target);
     if (loaded) return loaded;
-    const stored = (await sim.database.rowsOf(m.chat)).find((row) => row.id.split('_')[2] === m.target);
+    const stored = (await rows.ofChat(sim.createWid(m.chat))).find((row) => row.id.split('_')[2] === m.target);
     return stored && rows.revive(stored);
   }
 

@@ -48,6 +48,8 @@
         t: chat.t,
         name: chat.name,
         unreadCount: chat.unreadCount,
+        archive: chat.archive,
+        pin: chat.pin,
         lastReceivedKey: chat.lastReceivedKey && chat.lastReceivedKey.toString(),
       })
       .catch(sim.report);
@@ -77,10 +79,30 @@
     }
   }
 
-  /** The id under which the page keeps a chat asked for by `wid`. */
-  const current = (wid) => (account.lidMigrated && !wid.isGroup() && sim.contacts.getCurrentLid(wid)) || wid;
+  /** The id under which the page keeps a chat asked for by `wid`: the hidden one where it moved there, else the form that it has. */
+  function current(wid) {
+    if (!wid.isUser()) return wid;
+    const phone = sim.contacts.getPhoneNumber(wid);
+    const latest = phone && sim.contacts.getCurrentLid(phone);
+    if (latest && (account.lidMigrated || account.lidChats.has(String(phone)))) return wid.isLid() ? wid : latest;
+    const other = sim.contacts.getAlternateUserWid(wid);
+    return !chats.get(wid) && other && chats.get(other) ? other : wid;
+  }
 
-  sim.chats = { chats, of, moved, save, restore };
+  /** A chat takes another id: the old entry goes, the new one has what it had. Messages keep their keys. */
+  async function move(from, to) {
+    const old = chats.get(from);
+    if (!old) return;
+    const made = of(to);
+    const { t, name, unreadCount, archive, pin, lastReceivedKey } = old;
+    made.set({ t, name, unreadCount, archive, pin, lastReceivedKey, createdLocally: false });
+    made.msgs.add(old.msgs.getModelsArray());
+    chats.remove(old);
+    save(made);
+    await database.removeFrom('chat', String(from));
+  }
+
+  sim.chats = { chats, of, moved, save, restore, move, current };
   sim.define('WAWebChatModel', () => ({ Chat }));
   sim.define('WAWebChatCollection', () => ({ ChatCollectionImpl, ChatCollection: chats }));
   sim.define('WAWebFindChatAction', () => ({

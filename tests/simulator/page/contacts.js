@@ -16,6 +16,7 @@
 
   const lidOf = new Map();
   const phoneOf = new Map();
+  /** A number that moved to another hidden id: the former still leads to the number, the number leads to the latter alone. */
   function pair(phone, lid) {
     if (!phone || !lid) return;
     lidOf.set(String(phone), createWid(String(lid)));
@@ -25,10 +26,17 @@
   const getPhoneNumber = (wid) => (wid.isLid() ? phoneOf.get(String(wid)) || null : wid);
   const getAlternateUserWid = (wid) => (wid.isLid() ? getPhoneNumber(wid) : getCurrentLid(wid));
 
-  /** A contact as the server or our own database tells it: `{id, lid, name}`. */
+  const getLatestLid = (wid) => lidOf.get(String(getPhoneNumber(wid))) || getCurrentLid(wid);
+  const getPnIfLidIsLatestMapping = (lid) => {
+    const phone = getPhoneNumber(lid);
+    return phone && lid.equals(getCurrentLid(phone)) ? phone : null;
+  };
+
+  /** A contact as the server or our own database tells it: `{id, lid, name, pushname}`. Without a name it is not in the address book. */
   function learn(c) {
     pair(c.id, c.lid);
-    const both = { name: c.name, shortName: c.name, type: 'in' };
+    const saved = c.name ?? undefined;
+    const both = { name: saved, shortName: saved, pushname: c.pushname, type: saved ? 'in' : 'out' };
     const phone = c.id ? createWid(c.id) : undefined;
     const lid = c.lid ? createWid(c.lid) : undefined;
     if (phone) contacts.add({ ...both, id: phone, lid, phoneNumber: phone }, { merge: true });
@@ -59,23 +67,29 @@
     Blocklist.remove((target.contact || target).id);
   }
 
-  sim.contacts = { contacts, Blocklist, ProfilePicThumb, learn, pair, getCurrentLid, getPhoneNumber };
+  /** Also kept, so that a restart knows it. */
+  function keep(contact) {
+    learn(contact);
+    sim.database.put('contact', contact).catch(sim.report);
+  }
+  wire.handlers.contact = (m) => keep(m.contact);
+
+  sim.contacts = { contacts, Blocklist, ProfilePicThumb, learn, keep, pair, getCurrentLid, getPhoneNumber, getAlternateUserWid };
   sim.define('WAWebContactModel', () => ({ default: Contact }));
   sim.define('WAWebContactCollection', () => ({ ContactCollectionImpl, ContactCollection: contacts }));
   sim.define('WAWebApiContact', () => ({
-    lidPnCache: { getCurrentLid, getPhoneNumber },
+    lidPnCache: {
+      getCurrentLid,
+      getPhoneNumber,
+      getLidEntry: (lid) => (phoneOf.has(String(lid)) ? { lid, phoneNumber: phoneOf.get(String(lid)), phoneNumberCreatedAt: 0 } : undefined),
+      getAllLids: () => [...phoneOf.keys()].map(createWid),
+    },
     getCurrentLid,
-    getLatestLid: getCurrentLid,
+    getLatestLid,
     getPhoneNumber,
+    getPnIfLidIsLatestMapping,
     getAlternateUserWid,
     getMeUserWids: () => [account.mePn(), account.meLid()].filter(Boolean),
-  }));
-  sim.define('WAWebLid1X1MigrationGating', () => ({
-    Lid1X1MigrationUtils: {
-      isLidMigrated: () => account.lidMigrated,
-      isSyncdSessionMigrated: () => account.lidMigrated,
-      shouldApplyNonMigratedMessagingRules: () => false,
-    },
   }));
   sim.define('WAWebQueryExistsJob', () => ({ queryWidExists, queryPhoneExists: async () => null }));
   sim.define('WAWebBlocklistCollection', () => ({ BlocklistCollection: Blocklist }));

@@ -67,6 +67,31 @@
     }
   }
 
+  /** Stores many at once and leaves those be that are known; answers the ids of the new ones. */
+  async function insertNew(rows) {
+    const fresh = [];
+    await write(models, 'message', (store) => {
+      for (const row of rows) {
+        const request = store.add({ ...row, rowId: ++lastRow });
+        request.onsuccess = () => fresh.push(row.id);
+        request.onerror = (e) => {
+          e.preventDefault(); // else one known row would undo the others
+          e.stopPropagation();
+        };
+      }
+    });
+    return fresh;
+  }
+
+  /** Gives the stored rows of a chat other ids, in one transaction. Row numbers stay. */
+  const rekey = (rows) =>
+    write(models, 'message', (store) => {
+      for (const { before, after } of rows) {
+        store.delete(before.id);
+        store.put(after);
+      }
+    });
+
   /** Changes a stored row in place; answers whether there was one. */
   const change = (id, edit) =>
     write(models, 'message', (store, answer) => {
@@ -83,12 +108,15 @@
     DuplicateMessageError,
     start,
     insert,
+    insertNew,
+    rekey,
     change,
     row: (id) => settled(models.transaction('message').objectStore('message').get(id)),
     rowsOf: (chat) => settled(models.transaction('message').objectStore('message').index('chat').getAll(chat)),
     remove: (id) => write(models, 'message', (store) => void store.delete(id)),
     chats: () => all('chat'),
     contacts: () => all('contact'),
+    removeFrom: (name, id) => write(models, name, (store) => void store.delete(id)),
     put: (name, value) => write(models, name, (store) => void store.put(value)),
     saveKeys: (creds) => write(keys, 'signal-meta-store', (store) => void store.put({ key: 'registration', value: creds })),
     async keys() {

@@ -57,7 +57,7 @@
   /** The model of a stored row, in the collections from here on. */
   function revive(row) {
     const model = sim.messages.get(row.id) || sim.messages.add(toAttributes(row))[0];
-    sim.chats.of(model.id.remote).msgs.add(model);
+    sim.chats.of(sim.chats.current(model.id.remote)).msgs.add(model);
     return model;
   }
 
@@ -72,9 +72,11 @@
       const row = await database.row(id);
       return row && revive(row);
     },
-    /** The stored rows of a chat, oldest first. */
+    /** The stored rows of a chat, oldest first, under both ids of a person. What came with the history has the higher row numbers. */
     async ofChat(chat) {
-      return (await database.rowsOf(chat.toString())).sort((a, b) => a.rowId - b.rowId);
+      const forms = [chat, chat.isUser() && sim.contacts.getAlternateUserWid(chat)].filter(Boolean);
+      const rows = await Promise.all(forms.map((form) => database.rowsOf(form.toString())));
+      return rows.flat().sort((a, b) => a.t - b.t || a.rowId - b.rowId);
     },
   };
 })(window.__SIM);

@@ -1,4 +1,4 @@
-//! The control API: what tests do with phones, and how they make the world misbehave. JSON over plain HTTP.
+//! The control API: what tests do with phones, and how they make the world misbehave. JSON over plain HTTP. README.md lists it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use crate::{
     World,
     faults::{Fault, Kind},
-    world::{Refusal, SocketId, digits},
+    socket,
+    world::{Contact, Past, Refusal, SocketId, digits},
 };
 
 type App = State<Arc<World>>;
@@ -34,6 +35,11 @@ pub async fn serve(listener: TcpListener, world: Arc<World>) {
         .route("/accounts/{phone}/send", post(send))
         .route("/accounts/{phone}/read", post(read))
         .route("/accounts/{phone}/chats/{peer}/messages", get(messages))
+        .route("/accounts/{phone}/chats/{peer}/flip", post(flip))
+        .route("/accounts/{phone}/contacts", post(contacts))
+        .route("/accounts/{phone}/history", post(history))
+        .route("/accounts/{phone}/lid-migration", post(migrate))
+        .route("/accounts/{phone}/move-lid", post(move_lid))
         .route("/faults", post(arm))
         .route("/faults/{id}", delete(disarm))
         .route("/stats", get(stats))
@@ -92,7 +98,61 @@ fn sync_later(world: &Arc<World>, phone: &str, socket: SocketId) {
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         world.lock().sync(socket);
+        socket::feed_history(world, socket).await;
     });
+}
+
+async fn contacts(State(world): App, Path(phone): Path<String>, Json(book): Json<Vec<Contact>>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!(world.lock().save_contacts(&phone, book)?)))
+}
+
+async fn history(State(world): App, Path(phone): Path<String>, Json(past): Json<Past>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({"chats": world.lock().make_history(&phone, past)?})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Form {
+    Lid,
+    Phone,
+}
+
+/// Into which form a chat goes, and whether the keys of its stored messages follow.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flip {
+    to: Form,
+    #[serde(default)]
+    rekey: bool,
+}
+
+async fn flip(State(world): App, Path((phone, peer)): Path<(String, String)>, Json(flip): Json<Flip>) -> Result<Json<Value>, Refusal> {
+    let chat = world.lock().flip(&phone, &peer, matches!(flip.to, Form::Lid), flip.rekey)?;
+    Ok(Json(json!({"chat": chat})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Migration {
+    migrated: bool,
+    #[serde(default)]
+    rekey: bool,
+}
+
+async fn migrate(State(world): App, Path(phone): Path<String>, Json(to): Json<Migration>) -> Result<StatusCode, Refusal> {
+    world.lock().migrate(&phone, to.migrated, to.rekey)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewLid {
+    lid: Option<String>,
+}
+
+async fn move_lid(State(world): App, Path(phone): Path<String>, Json(to): Json<NewLid>) -> Result<Json<Value>, Refusal> {
+    let (from, to) = world.lock().move_lid(&phone, to.lid.as_deref())?;
+    Ok(Json(json!({"from": from, "lid": to})))
 }
 
 async fn devices(State(world): App, Path(phone): Path<String>) -> Result<Json<Value>, Refusal> {

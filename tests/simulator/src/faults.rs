@@ -33,6 +33,8 @@ pub enum Kind {
     QrFast,
     /// Syncing after linking takes `ms`.
     SyncDelay,
+    /// The next chunk of history comes `ms` after the one before.
+    HistoryDelay,
     /// Messages are delivered twice.
     Redeliver,
     /// The page's main thread stalls for `ms`, now.

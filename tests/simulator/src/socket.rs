@@ -23,6 +23,8 @@ use crate::{
 const CODES: u32 = 6;
 const FIRST_CODE_MS: u64 = 60_000;
 const NEXT_CODE_MS: u64 = 20_000;
+/// Between two chunks of history.
+const HISTORY_PAUSE_MS: u64 = 20;
 
 /// Takes the upgrade over from HTTP.
 pub async fn upgrade(Extension(world): Extension<Arc<World>>, mut request: Request) -> Response {
@@ -90,7 +92,11 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
     match (op, &owner) {
         ("hello", _) => match frame["creds"]["device"].as_str() {
             Some(device) if state.refuses(device) => state.cut(id),
-            Some(device) if state.resume(id, device) => state.sync(id),
+            Some(device) if state.resume(id, device) => {
+                state.sync(id);
+                drop(state);
+                tokio::spawn(feed_history(world.clone(), id));
+            }
             Some(_) => state.tell(id, json!({"ev": "loggedout", "reason": "unknown_companion"})),
             None => {
                 drop(state);
@@ -109,6 +115,7 @@ fn heard(world: &Arc<World>, id: SocketId, frame: &Value) {
             let _ = state.remove_device(phone, device, "user_initiated");
         }
         ("got", Some(_)) => state.got(id, frame["ids"].as_array().map_or(&[][..], Vec::as_slice)),
+        ("got.history", Some(_)) => state.got_history(id, frame["chunk"].as_u64().unwrap_or_default()),
         ("read", Some((phone, _))) => {
             let _ = state.read(phone, frame["chat"].as_str().unwrap_or_default());
         }
@@ -174,6 +181,21 @@ fn send(world: &Arc<World>, id: SocketId, (phone, device): (&str, &str), frame: 
             state.tell(id, result);
             state.confirm(&sent);
         }
+    }
+}
+
+/// Chunks of the phone's past, one after another, until the page has them all or is gone.
+pub async fn feed_history(world: Arc<World>, id: SocketId) {
+    let mut last = None;
+    loop {
+        let pause = {
+            let mut state = world.lock();
+            let Some(chunk) = state.send_history(id, last) else { return };
+            last = Some(chunk);
+            let phone = state.owner(id).map(|(phone, _)| phone).unwrap_or_default();
+            state.faults.take(Kind::HistoryDelay, &phone).and_then(|f| f.ms).unwrap_or(HISTORY_PAUSE_MS)
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Accounts, their phones and linked devices, and what they send one another. In memory, behind one lock; nothing here waits.
 
 mod account;
+mod history;
+mod lid;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 pub use account::{Account, Shown};
+pub use history::{Contact, Past};
 
 use crate::faults::{Fault, Faults, Kind};
 
@@ -226,9 +229,11 @@ impl State {
     }
 
     fn link(&mut self, phone: String, id: SocketId) -> Result<(SocketId, Value), Refusal> {
-        let device = format!("dev{}", self.number());
+        let mut linked = account::Device::new(format!("dev{}", self.number()));
+        let device = linked.id.clone();
+        linked.history = self.history_of(&phone);
         let account = self.account(&phone)?;
-        account.devices.push(account::Device::new(device.clone()));
+        account.devices.push(linked);
         let creds = json!({"device": device, "me": account.wid(), "lid": account.lid_wid(), "pushname": account.name});
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.owner = Some((phone, device));

@@ -8,7 +8,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use harness::{Error, Folder, Settings, Stack, User, postgres::Postgres, process, random_word, services::Host};
+use harness::{
+    Error, Folder, Settings, Stack, User,
+    postgres::Postgres,
+    process, random_word,
+    services::{Host, Worker},
+};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,21 +78,21 @@ async fn run(hosts: usize) -> Result<ExitCode, Error> {
     note(&here, "stack", std::process::id())?;
     let ours = Ours(&here);
     let mut stop = Stop::listen()?;
-    let (mut stack, mut all) = tokio::select! {
+    let (mut stack, mut all, mut worker) = tokio::select! {
         started = start(&here, hosts) => started?,
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
     tokio::select! {
         () = stop.asked() => {}
-        () = watch(&mut stack, &mut all) => {}
+        () = watch(&mut stack, &mut all, &mut worker) => {}
     }
     eprintln!("stopping");
     let _ = fs::remove_file(here.join("env"));
     tokio::select! {
-        () = leave(&mut stack, &mut all) => {}
+        () = leave(&mut stack, &mut all, &mut worker) => {}
         () = stop.asked() => {}
     }
-    drop(all);
+    drop((all, worker));
     drop(stack);
     drop(ours);
     Ok(ExitCode::SUCCESS)
@@ -111,13 +116,14 @@ fn clear(here: &Path) {
 }
 
 /// Hosts first, for they need the others to leave in order; a second Ctrl-C does not wait for them.
-async fn leave(stack: &mut Stack, hosts: &mut [Host]) {
+async fn leave(stack: &mut Stack, hosts: &mut [Host], worker: &mut Worker) {
     for host in hosts.iter() {
         host.process.signal(Signal::TERM);
     }
     for host in hosts {
         host.process.wait(LEAVE_WITHIN).await;
     }
+    worker.process.stop(Duration::from_secs(5)).await;
     stack.api.process.stop(Duration::from_secs(5)).await;
 }
 
@@ -141,8 +147,9 @@ impl Stop {
 }
 
 /// Everything up, and everything said.
-async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
-    let settings = Settings { timings: "{}".into(), faults: false, logs: Some(fs::canonicalize(here.join("logs"))?) };
+async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>, Worker), Error> {
+    let settings =
+        Settings { timings: "{}".into(), faults: false, logs: Some(fs::canonicalize(here.join("logs"))?), ..Settings::default() };
     let mut stack = Stack::with(settings).await?;
     let (email, password) = ("admin@zaguan.example", random_word(10));
     stack.make_tenant("Demo", email, &password)?;
@@ -150,7 +157,9 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
     for _ in 0..hosts.max(1) {
         all.push(stack.try_host(8).await?);
     }
+    let worker = stack.try_worker("{}").await?;
     note(here, "api", stack.api.process.pid())?;
+    note(here, worker.process.name(), worker.process.pid())?;
     note(here, "simulator", stack.sim.process.pid())?;
     note(here, "redis", stack.redis.process().pid())?;
     note(here, "postgres", stack.postgres.process().pid())?;
@@ -178,7 +187,7 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>), Error> {
         println!("{}", banner(&api, &sim.url, email, &password));
         let _ = io::Write::flush(&mut io::stdout());
     }
-    Ok((stack, all))
+    Ok((stack, all, worker))
 }
 
 fn banner(api: &str, simulator: &str, email: &str, password: &str) -> String {
@@ -191,10 +200,11 @@ fn banner(api: &str, simulator: &str, email: &str, password: &str) -> String {
 }
 
 /// Says when something ends that nobody asked to end. The rest goes on: to lose a part is something to try here.
-async fn watch(stack: &mut Stack, hosts: &mut [Host]) {
+async fn watch(stack: &mut Stack, hosts: &mut [Host], worker: &mut Worker) {
     let mut said = std::collections::HashSet::new();
     loop {
-        let mut all = vec![&mut stack.api.process, &mut stack.sim.process, stack.redis.process(), stack.postgres.process()];
+        let mut all =
+            vec![&mut stack.api.process, &mut worker.process, &mut stack.sim.process, stack.redis.process(), stack.postgres.process()];
         all.extend(hosts.iter_mut().map(|h| &mut h.process));
         for process in all {
             if let Some(status) = process.ended()

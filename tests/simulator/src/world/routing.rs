@@ -37,6 +37,7 @@ impl Letter<'_> {
             duplicates: 0,
             at: self.at,
             from_me,
+            whole: self.whole.clone(),
         }
     }
 
@@ -61,11 +62,14 @@ impl State {
     /// What a page needs after its hello or its link: who it is, whom it knows, then what it missed.
     pub fn sync(&mut self, id: SocketId) {
         let Some((phone, device)) = self.owner(id) else { return };
-        let contacts: Vec<Value> = self.accounts.values().filter(|a| a.phone != phone).map(|a| a.contact()).collect();
+        let Some(account) = self.accounts.get(&phone) else { return };
+        let contacts: Vec<Value> = self.accounts.values().filter(|a| a.phone != phone).map(|a| account.contact(a)).collect();
         let groups: Vec<Value> =
             self.groups.iter().filter(|(_, g)| g.members.contains(&phone)).map(|(id, g)| self.group_json(id, g)).collect();
-        let Some(account) = self.accounts.get(&phone) else { return };
-        let frame = json!({"ev": "sync", "me": account.wid(), "lid": account.lid_wid(), "pushname": account.name, "contacts": contacts, "groups": groups});
+        let frame = json!({
+            "ev": "sync", "me": account.wid(), "lid": account.lid_wid(), "pushname": account.name, "contacts": contacts, "groups": groups,
+            "lidMigrated": account.lid_migrated, "lidChats": self.lid_chats(account),
+        });
         self.tell(id, frame);
         self.deliver(&phone, &device);
     }
@@ -89,7 +93,7 @@ impl State {
     }
 
     /// Queues a frame for the devices of an account, but for one, and sends it to those that are there.
-    fn fan_out(&mut self, phone: &str, frame: &Value, but: Option<&str>) {
+    pub(super) fn fan_out(&mut self, phone: &str, frame: &Value, but: Option<&str>) {
         let twice = frame["ev"] == "msg" && self.faults.take(Kind::Redeliver, phone).is_some();
         let Some(account) = self.accounts.get_mut(phone) else { return };
         let devices: Vec<String> = account.devices.iter().map(|d| d.id.clone()).filter(|d| Some(d.as_str()) != but).collect();
@@ -128,7 +132,7 @@ impl State {
         let own_chat = self.canonical(&chat);
         self.account(phone)?.show(&own_chat, letter.shown(&from, true, 1));
         let group = chat.ends_with("@g.us");
-        let copy = letter.frame(&chat, &from, &name, true, group.then_some(lid.as_str()));
+        let copy = letter.frame(&self.seen_by(phone, &chat), &from, &name, true, group.then_some(lid.as_str()));
         self.fan_out(phone, &copy, device);
         // The recipients.
         let recipients = match self.groups.get(&chat) {
@@ -143,7 +147,8 @@ impl State {
                 self.stats.duplicates += 1;
                 continue;
             }
-            let frame = letter.frame(&theirs, &from, &name, false, group.then_some(lid.as_str()));
+            let theirs = self.seen_by(to, &theirs);
+            let frame = letter.frame(&theirs, &theirs, &name, false, group.then_some(lid.as_str()));
             self.fan_out(to, &frame, None);
             if self.account(to)?.online {
                 sent.delivered.push(group.then(|| to.clone()));
@@ -162,7 +167,7 @@ impl State {
     }
 
     /// A chat by one name: an account's LID chat is its phone chat.
-    fn canonical(&mut self, chat: &str) -> String {
+    pub(super) fn canonical(&mut self, chat: &str) -> String {
         if chat.ends_with("@g.us") { chat.to_owned() } else { self.account(chat).map_or_else(|_| chat.to_owned(), |a| a.wid()) }
     }
 
@@ -176,6 +181,7 @@ impl State {
         }
         let times = if self.faults.take(Kind::AckDuplicate, sender).is_some() { 2 } else { 1 };
         let participant = participant.map(|p| format!("{p}@c.us"));
+        let chat = self.seen_by(sender, chat);
         for _ in 0..times {
             let frame = json!({"ev": "ack", "id": id, "chat": chat, "ack": ack, "t": now(), "participant": participant});
             self.fan_out(sender, &frame, None);

@@ -214,3 +214,106 @@ fn faults_befall_only_the_account_they_name() {
     arm(&mut state, json!({"kind": "conflict", "account": ANA}));
     assert!(bruno.heard("conflict").is_empty());
 }
+
+fn past(chats: u32, messages: u32, chunk: usize) -> super::Past {
+    serde_json::from_value(json!({"chats": chats, "messages": messages, "chunk": chunk, "unread": 1})).unwrap()
+}
+
+/// Chunks as the page is sent them.
+fn chunks(state: &mut State, page: &mut Page) -> Vec<Value> {
+    let mut last = None;
+    while let Some(chunk) = state.send_history(page.id, last) {
+        last = Some(chunk);
+    }
+    page.heard("history")
+}
+
+#[test]
+fn the_past_comes_in_chunks_that_end_at_100_percent_and_each_chat_comes_with_its_first_message() {
+    let mut state = world();
+    state.make_history(ANA, past(3, 10, 7)).unwrap();
+    let mut ana = linked(&mut state, ANA);
+    let told = chunks(&mut state, &mut ana);
+    assert_eq!(told.len(), 5);
+    assert_eq!(told.iter().map(|c| c["progress"].as_u64().unwrap()).collect::<Vec<_>>(), [20, 40, 60, 80, 100]);
+    assert_eq!(told.iter().map(|c| c["msgs"].as_array().unwrap().len()).sum::<usize>(), 30);
+    for chunk in &told {
+        for chat in chunk["chats"].as_array().unwrap() {
+            assert_eq!(chat["unread"], 1);
+            assert!(chunk["msgs"].as_array().unwrap().iter().any(|m| m["chat"] == chat["id"]));
+        }
+    }
+}
+
+#[test]
+fn a_chunk_comes_again_until_the_page_has_stored_it() {
+    let mut state = world();
+    state.make_history(ANA, past(1, 4, 2)).unwrap();
+    let mut ana = linked(&mut state, ANA);
+    assert_eq!(chunks(&mut state, &mut ana).len(), 2);
+    state.got_history(ana.id, 1);
+    let mut ana = returned(&mut state, &ana);
+    let again = chunks(&mut state, &mut ana);
+    assert_eq!((again.len(), &again[0]["chunk"]), (1, &json!(2)));
+    state.got_history(ana.id, 2);
+    let mut ana = returned(&mut state, &ana);
+    assert!(chunks(&mut state, &mut ana).is_empty());
+}
+
+#[test]
+fn a_phone_without_a_past_says_that_it_is_done() {
+    let mut state = world();
+    let mut ana = linked(&mut state, ANA);
+    assert_eq!(chunks(&mut state, &mut ana), [json!({"ev": "history", "chunk": 1, "progress": 100, "chats": [], "msgs": []})]);
+}
+
+#[test]
+fn history_shows_what_became_of_a_message_and_not_the_changes() {
+    let mut state = world();
+    let bruno = linked(&mut state, BRUNO);
+    let to_ana = |id: &str, more: Value| {
+        let mut m = json!({"id": id, "chat": format!("{ANA}@c.us"), "type": "chat", "body": id});
+        m.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        m
+    };
+    for m in [
+        to_ana("3A1", json!({})),
+        to_ana("3A2", json!({})),
+        to_ana("3A3", json!({"type": "edit", "target": "3A1", "body": "edited"})),
+        to_ana("3A4", json!({"type": "revoke", "target": "3A2"})),
+    ] {
+        state.send(BRUNO, Some(&bruno.device), &m).unwrap();
+    }
+    let mut ana = linked(&mut state, ANA);
+    let told = chunks(&mut state, &mut ana);
+    let shown: Vec<_> =
+        told[0]["msgs"].as_array().unwrap().iter().map(|m| (m["id"].clone(), m["type"].clone(), m["body"].clone())).collect();
+    assert_eq!(shown, [(json!("3A1"), json!("chat"), json!("edited")), (json!("3A2"), json!("revoked"), Value::Null)]);
+}
+
+#[test]
+fn a_chat_that_moved_is_named_by_its_hidden_id_to_its_own_pages_alone() {
+    let mut state = world();
+    let (mut ana, mut bruno) = (linked(&mut state, ANA), linked(&mut state, BRUNO));
+    let hidden = state.account(BRUNO).unwrap().lid_wid();
+    assert_eq!(state.flip(ANA, BRUNO, true, false).unwrap(), hidden);
+    text(&mut state, &bruno, BRUNO, &format!("{ANA}@c.us"), "3EB01");
+    assert_eq!(ana.heard("msg")[0]["m"]["chat"], json!(hidden));
+    text(&mut state, &ana, ANA, &hidden, "3EB02");
+    assert_eq!(bruno.heard("msg")[0]["m"]["chat"], json!(format!("{ANA}@c.us")));
+    assert_eq!(ana.heard("ack")[0]["chat"], json!(hidden));
+    let chat = &state.account(ANA).unwrap().chats[&format!("{BRUNO}@c.us")];
+    assert_eq!(chat.len(), 2, "the phone shows one chat");
+}
+
+#[test]
+fn a_number_that_moves_to_another_hidden_id_is_announced_and_the_old_id_reaches_nobody() {
+    let mut state = world();
+    let mut ana = linked(&mut state, ANA);
+    let (old, new) = state.move_lid(BRUNO, None).unwrap();
+    assert_ne!(old, new);
+    assert_eq!(ana.heard("contact")[0]["contact"]["lid"], json!(new));
+    text(&mut state, &ana, ANA, &old, "3EB01");
+    assert!(ana.heard("ack").is_empty());
+    assert!(state.account(BRUNO).unwrap().chats.is_empty());
+}

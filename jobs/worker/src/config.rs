@@ -1,0 +1,104 @@
+//! Every setting of the worker, read once.
+
+use std::{ffi::OsString, net::SocketAddr};
+
+use clap::{CommandFactory, Parser};
+use secrecy::{ExposeSecret, SecretString};
+use service::Environment;
+use store::retention::Days;
+
+use crate::schedule::Schedule;
+
+/// `zaguan-worker`: retention, expiry and other housekeeping.
+#[derive(Debug, Parser)]
+#[command(
+    name = "zaguan-worker",
+    version,
+    about = "Does the housekeeping of an installation: partitions, retention, expiry",
+    after_help = "Each variable may also be given as NAME_FILE."
+)]
+pub struct Config {
+    /// Postgres, as the owner of the schema (partitions are made and dropped).
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// How many connections to Postgres this process may open.
+    #[arg(long, env = "DATABASE_POOL", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_pool: u32,
+    /// Redis, as redis://host:port.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: SecretString,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9092")]
+    pub metrics_addr: SocketAddr,
+    /// For how many days events are kept. Tenants may keep theirs for fewer.
+    #[arg(long, env = "EVENT_DAYS", default_value_t = 30, value_parser = clap::value_parser!(i32).range(1..=3650))]
+    pub event_days: i32,
+    /// For how many days messages are kept.
+    #[arg(long, env = "MESSAGE_DAYS", default_value_t = 180, value_parser = clap::value_parser!(i32).range(1..=36500))]
+    pub message_days: i32,
+    /// For how many days the audit log is kept.
+    #[arg(long, env = "AUDIT_DAYS", default_value_t = 400, value_parser = clap::value_parser!(i32).range(1..=36500))]
+    pub audit_days: i32,
+    /// Production refuses to start with secrets that anybody knows.
+    #[arg(long, env = "ZAGUAN_ENV", value_enum, default_value = "production")]
+    pub zaguan_env: Environment,
+    /// Intervals that differ from their defaults, as JSON: {"everyMs": {"jobs.expired": 5000}}.
+    #[arg(long, env = "SCHEDULE", default_value = "{}", value_parser = Schedule::read)]
+    pub schedule: Schedule,
+    /// What is logged: a level, or target=level, comma-separated.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub rust_log: String,
+}
+
+impl Config {
+    /// Reads arguments and environment. A bad start names the variable.
+    ///
+    /// # Errors
+    /// What clap says, and a `NAME_FILE` that cannot be read.
+    pub fn read(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(service::with_files(&Self::command(), args, env)?)
+    }
+
+    /// What production does not forgive.
+    ///
+    /// # Errors
+    /// The variable that holds a placeholder.
+    pub fn check(&self) -> Result<(), service::Placeholder> {
+        self.zaguan_env
+            .refuse_placeholders(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])
+    }
+
+    /// For how long things are kept.
+    pub const fn days(&self) -> Days {
+        Days { events: self.event_days, messages: self.message_days, audit: self.audit_days }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from([&["zaguan-worker", "--redis-url=redis://r"], args].concat())
+    }
+
+    #[test]
+    fn a_missing_or_bad_variable_is_named() {
+        for (args, name) in [
+            (&[][..], "DATABASE_URL"),
+            (&["--database-url=x", "--event-days=0"], "EVENT_DAYS"),
+            (&["--database-url=x", r#"--schedule={"everyMs": {"nope": 1}}"#], "SCHEDULE"),
+        ] {
+            let why = read(args).map(|_| ()).unwrap_err().to_string();
+            assert!(why.contains(name), "{why}");
+        }
+    }
+
+    #[test]
+    fn production_is_the_default_and_refuses_the_secrets_of_our_examples() {
+        let example = "--database-url=postgres://zaguan:change-me@db/zaguan";
+        assert!(read(&[example]).unwrap().check().unwrap_err().to_string().contains("DATABASE_URL"));
+        assert!(read(&[example, "--zaguan-env=development"]).unwrap().check().is_ok());
+        assert!(read(&["--database-url=postgres://zaguan:s3cret@db/zaguan"]).unwrap().check().is_ok());
+    }
+}
