@@ -244,7 +244,6 @@ struct LinkPhone {
     phone: String,
 }
 
-
 /// A pairing code for a number. For the holder of a link that allows it: five in all, three an hour and number.
 #[utoipa::path(post, path = "/link/pairing-code", operation_id = "pairByLink", tag = "link", request_body = LinkPhone,
     params(("Zaguan-Link" = String, Header, description = "The link's token.")), responses((status = 200, body = PairingCodeView)),

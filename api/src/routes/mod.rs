@@ -37,7 +37,16 @@ fn content() -> OpenApiRouter<AppState> {
 pub fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(crate::openapi::base())
         .merge(ops::router())
-        .nest("/api", auth::router().merge(sessions::router()).merge(jobs::router()).merge(events::router()).merge(control::media()).merge(link::router()).merge(content()))
+        .nest(
+            "/api",
+            auth::router()
+                .merge(sessions::router())
+                .merge(jobs::router())
+                .merge(events::router())
+                .merge(control::media())
+                .merge(link::router())
+                .merge(content()),
+        )
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

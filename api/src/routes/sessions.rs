@@ -172,7 +172,11 @@ async fn create(State(app): State<AppState>, admin: Admin, body: Body<NewSession
     let NewSession { name, expected_phone, settings } = body.value;
     check_name(&name)?;
     let expected = expected_phone.as_deref().map(|text| phone(text, "expectedPhone")).transpose()?;
-    let new = sessions::NewSession { name: &name, expected_account: expected.as_deref(), settings: settings.unwrap_or_default().apply(SessionSettings::default()) };
+    let new = sessions::NewSession {
+        name: &name,
+        expected_account: expected.as_deref(),
+        settings: settings.unwrap_or_default().apply(SessionSettings::default()),
+    };
     let session = sessions::create(&app.pool, admin.0.tenant, new).await.map_err(not_created)?;
     let location = format!("/api/sessions/{}", session.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(SessionView::from(session))))

@@ -16,7 +16,8 @@ mod wa_key;
 pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Event, EventType};
 pub use id::{
-    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId, string_schema,
+    BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId,
+    string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobState, MessageStatus, Outcome};

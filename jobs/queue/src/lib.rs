@@ -27,8 +27,8 @@ mod slot;
 
 pub use self::redis::{QueueError, Redis};
 pub use accept::accept_and_push;
-pub use codes::Codes;
 pub use backend::{Done, Entry, LaneBackend};
+pub use codes::Codes;
 pub use events::{Follow, Readers};
 pub use hub::Hub;
 pub use lease::{Lease, release_after_death};

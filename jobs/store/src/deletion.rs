@@ -156,7 +156,9 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     if gone > 0 {
         return Ok(false);
     }
-    sqlx::query!("update chat set merged_into = null where tenant = $1 and session = $2 and merged_into is not null", t, s).execute(pool).await?;
+    sqlx::query!("update chat set merged_into = null where tenant = $1 and session = $2 and merged_into is not null", t, s)
+        .execute(pool)
+        .await?;
     let chats = sqlx::query!(
         "delete from chat where tenant = $1 and ctid = any(array(select ctid from chat where session = $2 and tenant = $1 limit $3))",
         t,

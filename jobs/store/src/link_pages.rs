@@ -97,9 +97,13 @@ pub async fn fetch(pool: &PgPool, hash: &[u8]) -> Result<Option<LinkPage>> {
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn mark_used(pool: &PgPool, tenant: TenantId, hash: &[u8]) -> Result<()> {
-    sqlx::query!("update link_page set used_at = coalesce(used_at, clock_timestamp()) where token_hash = $1 and tenant = $2", hash, tenant.uuid())
-        .execute(pool)
-        .await?;
+    sqlx::query!(
+        "update link_page set used_at = coalesce(used_at, clock_timestamp()) where token_hash = $1 and tenant = $2",
+        hash,
+        tenant.uuid()
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

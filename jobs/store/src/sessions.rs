@@ -401,5 +401,14 @@ pub async fn lacks_capacity(pool: &PgPool, tenant: TenantId, session: SessionId)
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|r| Event { id, seq: r.seq, kind: EventType::SessionStatus, timestamp: r.at, tenant, session: Some(session), chat: None, data }))
+    Ok(row.map(|r| Event {
+        id,
+        seq: r.seq,
+        kind: EventType::SessionStatus,
+        timestamp: r.at,
+        tenant,
+        session: Some(session),
+        chat: None,
+        data,
+    }))
 }

@@ -114,10 +114,9 @@ async fn logout(shared: &Shared) -> Outcome {
     }
     match (ended.await, stage) {
         (Ok(true), _) => succeeded(None),
-        (Ok(false), Some(Stage::Linked)) => Outcome::Unknown(Failure::new(
-            FailureCode::OutcomeUnknown,
-            "the page did not confirm it: look for the device on the phone",
-        )),
+        (Ok(false), Some(Stage::Linked)) => {
+            Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page did not confirm it: look for the device on the phone"))
+        }
         (Ok(false), Some(Stage::Code)) => failed(FailureCode::NothingLinked, "no account is linked"),
         (Ok(false), Some(Stage::Away) | None) => failed(FailureCode::PageError, NOT_READY),
         (Err(_), _) => std::future::pending().await,

@@ -91,7 +91,13 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         // Sent before under this id (a resend, or a job lost with its rows): what is there is all that may be.
         return prove(shared, job, &key, &wa_id, &mut acks).await;
     }
-    let call = browser::SendText { chat: resolved.chat, text: send.text.clone(), key: key.clone(), quoted: None, mark_read: job.settings.mark_read_on_send };
+    let call = browser::SendText {
+        chat: resolved.chat,
+        text: send.text.clone(),
+        key: key.clone(),
+        quoted: None,
+        mark_read: job.settings.mark_read_on_send,
+    };
     match hand_over(shared, job.id, &call).await? {
         Handed::Taken => acked(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,

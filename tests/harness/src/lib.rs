@@ -11,8 +11,8 @@ pub mod redis;
 pub mod services;
 pub mod simulator;
 mod stack;
-pub mod visitor;
 mod user;
+pub mod visitor;
 mod wait;
 
 pub use ports::free_port;

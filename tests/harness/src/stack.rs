@@ -224,7 +224,9 @@ impl Stack {
 
     /// Somebody's own browser, in their language.
     pub async fn visitor(&self, language: &str) -> crate::visitor::Visitor {
-        crate::visitor::Visitor::open(self.shared.user, &self.folder, &self.shared.logs, language).await.expect("a visitor's browser starts")
+        crate::visitor::Visitor::open(self.shared.user, &self.folder, &self.shared.logs, language)
+            .await
+            .expect("a visitor's browser starts")
     }
 
     /// Where its files are.

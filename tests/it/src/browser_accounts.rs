@@ -36,7 +36,8 @@ async fn status(tenant: &Tenant) -> Value {
 async fn is(tenant: &Tenant, state: &str, reason: &str) {
     tenant.client.until_state(state, SOON).await;
     assert_eq!(status(tenant).await["reason"], reason);
-    let told = |e: &Value| e["type"] == "session.status" && e["data"]["session"]["state"] == state && e["data"]["session"]["reason"] == reason;
+    let told =
+        |e: &Value| e["type"] == "session.status" && e["data"]["session"]["state"] == state && e["data"]["session"]["reason"] == reason;
     tenant.client.event("the change in the log", SOON, told).await;
 }
 

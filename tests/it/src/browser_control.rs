@@ -147,10 +147,11 @@ async fn a_full_fleet_says_so_and_a_free_slot_ends_it() {
     let full = |e: &Value| e["data"]["session"]["reason"] == "capacity";
     ana.client.event("that all is full", SOON, full).await;
     let status = ana.client.get("/api/sessions/second/status").await.ok();
-    assert_eq!((&status["state"], &status["reason"], &status["userAction"]), (&json!("starting"), &json!("capacity"), &json!("ask_operator")));
+    assert_eq!(
+        (&status["state"], &status["reason"], &status["userAction"]),
+        (&json!("starting"), &json!("capacity"), &json!("ask_operator"))
+    );
     ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
-    until("its turn", SOON, || async {
-        (ana.client.get("/api/sessions/second/status").await.ok()["state"] == "linking").then_some(())
-    })
-    .await;
+    until("its turn", SOON, || async { (ana.client.get("/api/sessions/second/status").await.ok()["state"] == "linking").then_some(()) })
+        .await;
 }

@@ -28,7 +28,8 @@ async fn camera(visitor: &Visitor) -> Option<String> {
 async fn picture(visitor: &Visitor, name: &str) {
     #[expect(clippy::disallowed_methods, reason = "not configuration of a service: where a person wants the pictures")]
     if let Ok(folder) = std::env::var("ZAGUAN_PICTURES") {
-        std::fs::write(PathBuf::from(folder).join(format!("{name}.png")), visitor.screenshot().await).expect("the folder can be written to");
+        std::fs::write(PathBuf::from(folder).join(format!("{name}.png")), visitor.screenshot().await)
+            .expect("the folder can be written to");
     }
 }
 

@@ -10,7 +10,10 @@ use sqlx::PgPool;
 use crate::{PEER, SOON};
 
 async fn patch(tenant: &Tenant, session: &str, body: Value) -> Answer {
-    tenant.client.ask(Method::PATCH, &format!("/api/sessions/{session}"), &[("content-type", "application/merge-patch+json")], Some(body)).await
+    tenant
+        .client
+        .ask(Method::PATCH, &format!("/api/sessions/{session}"), &[("content-type", "application/merge-patch+json")], Some(body))
+        .await
 }
 
 async fn delete(tenant: &Tenant, session: &str) -> Answer {
@@ -41,12 +44,18 @@ async fn a_session_is_created_with_what_is_expected_of_it_and_changed_by_a_merge
     assert_eq!(made.status, StatusCode::CREATED);
     assert_eq!(made.headers["location"], format!("/api/sessions/{}", made.body["id"].as_str().unwrap()));
     assert_eq!((&made.body["expectedPhone"], &made.body["settings"]["markReadOnSend"]), (&json!("5511999990000"), &json!(true)));
-    assert_eq!((&made.body["state"], &made.body["reason"], &made.body["userAction"]), (&json!("stopped"), &json!("never_started"), &json!("start")));
+    assert_eq!(
+        (&made.body["state"], &made.body["reason"], &made.body["userAction"]),
+        (&json!("stopped"), &json!("never_started"), &json!("start"))
+    );
     refused(&ana.client.post("/api/sessions", new).await, 409, "session_name_taken");
 
     // What is left out stays, null takes away, and what nobody knows is refused.
     let changed = patch(&ana, "ventas", json!({"name": "soporte", "expectedPhone": null})).await.ok();
-    assert_eq!((&changed["name"], &changed["expectedPhone"], &changed["settings"]["markReadOnSend"]), (&json!("soporte"), &Value::Null, &json!(true)));
+    assert_eq!(
+        (&changed["name"], &changed["expectedPhone"], &changed["settings"]["markReadOnSend"]),
+        (&json!("soporte"), &Value::Null, &json!(true))
+    );
     let changed = patch(&ana, "soporte", json!({"settings": {"markReadOnSend": null}})).await.ok();
     assert_eq!(changed["settings"]["markReadOnSend"], false);
     assert_eq!(ana.client.get("/api/sessions/ventas").await.status, StatusCode::NOT_FOUND);
@@ -318,7 +327,8 @@ async fn a_link_opens_one_session_for_a_while_and_shows_no_code_after_it_linked(
     assert_eq!((made.status, &made.headers["cache-control"]), (StatusCode::CREATED, &"no-store".parse().unwrap()));
     assert_eq!(ana.client.state().await, "starting", "the customer finds it running");
     let token = made.body["url"].as_str().unwrap().split_once("/link#").unwrap().1.to_owned();
-    let kept: i64 = sqlx::query_scalar("select count(*) from link_page where encode(token_hash, 'escape') like '%zgl%'").fetch_one(&db).await.unwrap();
+    let kept: i64 =
+        sqlx::query_scalar("select count(*) from link_page where encode(token_hash, 'escape') like '%zgl%'").fetch_one(&db).await.unwrap();
     assert_eq!((kept, token.starts_with("zgl_")), (0, true));
 
     let get = |token: &str| {
@@ -327,7 +337,10 @@ async fn a_link_opens_one_session_for_a_while_and_shows_no_code_after_it_linked(
         async move { link(stack, Method::GET, "", &token, None).await }
     };
     let (status, view) = get(&token).await;
-    assert_eq!((status, &view["step"], &view["company"], &view["withCode"]), (StatusCode::OK, &json!("starting"), &json!("ana"), &json!(false)));
+    assert_eq!(
+        (status, &view["step"], &view["company"], &view["withCode"]),
+        (StatusCode::OK, &json!("starting"), &json!("ana"), &json!(false))
+    );
     assert_eq!(get("zgl_wrong").await.0, StatusCode::GONE);
     let nobody = reqwest::get(format!("{}/api/link", stack.api.url())).await.unwrap();
     assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);
@@ -375,7 +388,10 @@ async fn the_link_page_is_guarded_and_speaks_the_visitors_language() {
         let headers = answer.headers().clone();
         let policy = headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-        assert_eq!((&headers["referrer-policy"], &headers["cache-control"]), (&"no-referrer".parse().unwrap(), &"no-store".parse().unwrap()));
+        assert_eq!(
+            (&headers["referrer-policy"], &headers["cache-control"]),
+            (&"no-referrer".parse().unwrap(), &"no-store".parse().unwrap())
+        );
         assert_eq!(headers["vary"], "Accept-Language");
         assert!(answer.text().await.unwrap().contains(title));
     }
