@@ -14,8 +14,10 @@ use super::{
     actor::{Actor, After, load},
     recorder::Record,
 };
-use crate::browser::{self, Browser, PageEvent, ProfileDir, StreamState};
+use crate::browser::{self, Browser, CallError, PageEvent, ProfileDir, StreamState};
 
+/// Pause before a page that takes no calls yet is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// For a call that only starts something in the page.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -117,18 +119,24 @@ impl Actor {
     /// Unlinks the device, and waits until the page says so: a browser that closes before it would stay linked. What comes in meanwhile is
     /// recorded, if it is the session's.
     pub(super) async fn unlink(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> bool {
-        let until = Instant::now() + self.shared.services.timings.logout_within();
-        let call_id = format!("logout-{}", browser.document());
-        if let Err(error) = browser.call(&browser::Logout {}, &call_id, CALL_WITHIN).await {
-            // The document may go before it answers.
-            tracing::info!(session = %self.shared.session(), %error, "logging out");
-        }
-        while let Ok(Some(event)) = timeout_at(until, heard.recv()).await {
-            match event {
-                PageEvent::LoggedOut { .. } => return true,
-                PageEvent::Closed { .. } => return false,
-                event if self.bound => self.record(event).await,
-                _ => {}
+        let (ready_within, logout_within) = (self.shared.services.timings.page_ready_within(), self.shared.services.timings.logout_within());
+        let (mut asked, mut until) = (false, Instant::now() + ready_within);
+        while Instant::now() < until {
+            if !asked {
+                // A phone can be faster than the driver's self-test: until that has passed, the page takes no calls.
+                let call_id = format!("logout-{}", browser.document());
+                match browser.call(&browser::Logout {}, &call_id, CALL_WITHIN).await {
+                    Err(CallError::NotReady) => {}
+                    // The document may go before it answers.
+                    Ok(()) | Err(_) => (asked, until) = (true, Instant::now() + logout_within),
+                }
+            }
+            let wait = if asked { until } else { until.min(Instant::now() + ASK_AGAIN) };
+            match timeout_at(wait, heard.recv()).await {
+                Ok(Some(PageEvent::LoggedOut { .. })) => return true,
+                Ok(Some(PageEvent::Closed { .. }) | None) => return false,
+                Ok(Some(event)) if self.bound => self.record(event).await,
+                Ok(Some(_)) | Err(_) => {}
             }
         }
         tracing::warn!(session = %self.shared.session(), "the page did not confirm the logout");

@@ -26,8 +26,8 @@ impl Visitor {
         command.arg(format!("--port={port}")).env("HOME", &home).env("TMPDIR", &home);
         let driver = Process::start(&format!("visitor-{port}"), logs, command)?;
         let options = json!({
-            "binary": "/usr/lib/chromium/chromium-headless-shell",
-            "args": ["--disable-gpu", "--no-first-run", "--force-device-scale-factor=2", "--window-size=390,844",
+            "binary": "/usr/lib/chromium/chromium",
+            "args": ["--headless=new", "--disable-gpu", "--no-first-run", "--force-device-scale-factor=2", "--window-size=390,844",
                 format!("--user-data-dir={}", home.join("profile").display()), format!("--lang={language}"), format!("--accept-lang={language}")],
         });
         let capabilities: Capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();

@@ -59,6 +59,7 @@ async fn another_phone_scans_the_code_of_a_known_session_with_three_jobs_queued_
     for text in ["one", "two", "three"] {
         jobs.push(queue(&ana, text).await);
     }
+    stack.sim.account(OTHER).await;
     let heard = stack.sim.send(PEER, OTHER, "for the other phone only").await;
 
     scan(&stack, &ana, OTHER, json!({})).await;
