@@ -119,7 +119,8 @@ impl Actor {
     /// Unlinks the device, and waits until the page says so: a browser that closes before it would stay linked. What comes in meanwhile is
     /// recorded, if it is the session's.
     pub(super) async fn unlink(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> bool {
-        let (ready_within, logout_within) = (self.shared.services.timings.page_ready_within(), self.shared.services.timings.logout_within());
+        let (ready_within, logout_within) =
+            (self.shared.services.timings.page_ready_within(), self.shared.services.timings.logout_within());
         let (mut asked, mut until) = (false, Instant::now() + ready_within);
         while Instant::now() < until {
             if !asked {
