@@ -151,6 +151,11 @@ impl Tokens {
         jsonwebtoken::encode(&header, &claims, &self.signing.signing)
     }
 
+    /// How callers reach this installation.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Checks signature, type, issuer and audience. The lifetime is judged by the caller against the database's clock.
     ///
     /// # Errors
