@@ -174,11 +174,6 @@ impl Tokens {
         if claims.aud == purpose.audience { Ok(claims) } else { Err(BadToken) }
     }
 
-    /// How callers reach this installation.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
     /// The public keys, for whoever checks our tokens.
     pub fn jwks(&self) -> JwkSet {
         JwkSet { keys: self.keys().map(|k| k.jwk.clone()).collect() }

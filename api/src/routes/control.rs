@@ -225,7 +225,7 @@ impl Asked {
         match store::accept::replayed(&app.pool, caller.tenant, key).await? {
             Some(Accepted::Replayed { job }) => answer(app, caller, job, self.wait, true).await.map(Some),
             Some(Accepted::KeyReused) => Err(key_reused()),
-            Some(Accepted::New { .. }) | None => Ok(None),
+            Some(Accepted::New { .. } | Accepted::NewChatCap { .. }) | None => Ok(None),
         }
     }
 
@@ -239,6 +239,8 @@ impl Asked {
             Accepted::New { .. } => answer(app, caller, id, self.wait, false).await,
             Accepted::Replayed { job } => answer(app, caller, job, self.wait, true).await,
             Accepted::KeyReused => Err(key_reused()),
+            // A control job writes to no chat.
+            Accepted::NewChatCap { .. } => Err(Problem::internal()),
         }
     }
 }

@@ -44,17 +44,12 @@ pub fn qr(tenant: TenantId, session: SessionId) -> String {
 
 /// The code to type on the phone, of the job that asked for it, for as long as it can be typed.
 pub fn pairing_code(tenant: TenantId, job: JobId) -> String {
-    format!("{}:pair:{job}", tag(tenant))
+    format!("{}:pair:{tenant}:{job}", tag(tenant))
 }
 
 /// A picture of a page, for a minute.
 pub fn screenshot(tenant: TenantId, id: MediaId) -> String {
-    format!("{}:shot:{id}", tag(tenant))
-}
-
-/// How often something was asked for lately.
-pub fn limit(tenant: TenantId, what: &str) -> String {
-    format!("{}:limit:{what}", tag(tenant))
+    format!("{}:shot:{tenant}:{id}", tag(tenant))
 }
 
 /// Channel: the session's code has changed.

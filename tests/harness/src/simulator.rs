@@ -142,11 +142,6 @@ impl Simulator {
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
     }
 
-    /// A phone enters a pairing code. `false`: no page shows it for this number.
-    pub async fn enter_code(&self, phone: &str, code: &str) -> bool {
-        self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
-    }
-
     /// WhatsApp keeps an account out for so many minutes; 0 ends it.
     pub async fn ban(&self, phone: &str, minutes: u64) {
         let path = if minutes == 0 { "unban" } else { "ban" };
