@@ -314,7 +314,7 @@ async fn link(stack: &Stack, method: Method, path: &str, token: &str, body: Opti
     if let Some(body) = body {
         request = request.json(&body);
     }
-    let answer = request.timeout(Duration::from_secs(40)).send().await.unwrap();
+    let answer = request.timeout(Duration::from_secs(40)).send().await.expect("the API answers");
     let status = answer.status();
     (status, answer.json().await.unwrap_or(Value::Null))
 }
