@@ -11,12 +11,14 @@ use crate::state::AppState;
 mod audit;
 mod auth;
 mod chats;
+mod control;
 pub mod docs;
 mod events;
 mod grants;
 mod jobs;
 mod keys;
 mod limits;
+mod link;
 mod messages;
 mod ops;
 mod password;
@@ -32,7 +34,7 @@ const SEQ: HeaderName = HeaderName::from_static("zaguan-seq");
 
 /// Control of one session: `/api/sessions/{session}/…`, and `/api/whatsapp/…` for the tenant's default session.
 fn control() -> OpenApiRouter<AppState> {
-    sessions::control().merge(qr::router())
+    sessions::control().merge(qr::router()).merge(control::router()).merge(link::admin())
 }
 
 /// People, machines, and what they may do.
@@ -51,6 +53,7 @@ pub fn all() -> OpenApiRouter<AppState> {
         .merge(ops::router())
         .nest("/api", auth::router().merge(password::router()).merge(people()))
         .nest("/api", sessions::router().merge(jobs::router()).merge(events::router()).merge(limits::router()).merge(content()))
+        .nest("/api", control::media().merge(link::router()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

@@ -137,8 +137,16 @@ names! {
         PageError = "page_error",
         /// The session was logged out before the job started.
         LoggedOut = "logged_out",
+        /// WhatsApp restricted the account before the job started.
+        Banned = "banned",
         /// Another account was linked.
         AccountChanged = "account_changed",
+        /// The page does not ask to be linked.
+        NotLinking = "not_linking",
+        /// No account is linked.
+        NothingLinked = "nothing_linked",
+        /// The session stopped before the job was done.
+        SessionEnded = "session_ended",
     }
 }
 
@@ -147,6 +155,7 @@ impl FailureCode {
     pub const fn retryable(self) -> bool {
         match self {
             Self::JobExpired | Self::HostTooOld | Self::TooManyStarts | Self::PageError => true,
+            Self::NotLinking | Self::NothingLinked | Self::SessionEnded | Self::Banned => false,
             Self::JobCancelled
             | Self::OutcomeUnknown
             | Self::HostLost
@@ -161,9 +170,12 @@ impl FailureCode {
     pub const fn user_action(self) -> Option<UserAction> {
         match self {
             Self::LoggedOut | Self::AccountChanged => Some(UserAction::LinkAgain),
-            Self::OutcomeUnknown | Self::HostLost => Some(UserAction::CheckPhone),
+            Self::OutcomeUnknown | Self::HostLost | Self::Banned => Some(UserAction::CheckPhone),
+            Self::SessionEnded => Some(UserAction::Start),
             Self::JobExpired
             | Self::JobCancelled
+            | Self::NotLinking
+            | Self::NothingLinked
             | Self::TooManyStarts
             | Self::HostTooOld
             | Self::CommandUndecodable

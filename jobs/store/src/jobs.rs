@@ -135,7 +135,7 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Jo
                   exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session and s.deleting_at is null left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and j.id = $2
               and ($3::uuid is null or j.chat is null and j.created_by = $3 or exists (
                    select 1 from live_grant g join chat c on c.id = j.chat
@@ -174,7 +174,7 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limi
                   exists (select 1 from api_key k where k.id = j.created_by) as "by_key!",
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session and s.deleting_at is null left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and ($2::uuid is null or j.session = $2) and ($3::text is null or j.state = $3)
               and ($4::uuid is null or j.chat = $4) and ($5::uuid is null or j.id < $5)
               and ($6::uuid is null or j.chat is null and j.created_by = $6 or exists (

@@ -17,7 +17,7 @@ mod spawn;
 
 pub use calls::{
     CallError, ChatInfo, ContactExists, FindMessage, FoundMessage, KnownContact, ListChats, Logout, MarkRead, MessagesAbove, PageCall,
-    PairingCode, QrCode, RefreshQr, ResolveChat, ResolvedChat, Row, Rows, RowsHead, SendText, SentMessage, State,
+    PairingCode, QrCode, RefreshQr, ResolveChat, ResolvedChat, Row, Rows, RowsHead, SendText, SentMessage, State, TakeOver,
 };
 pub use chromium::{EnvError, LaunchError};
 pub use events::{PageAck, PageEvent, PageMessage, StreamState};
