@@ -27,8 +27,17 @@ const OWN: &[(&str, &[Code])] = &[
     ("grantToUser", &[Code::Unsupported]),
     ("grantToKey", &[Code::Unsupported, Code::KeyUnlimited]),
     ("createSession", &[Code::SessionNameTaken, Code::QuotaExceeded]),
+    ("deleteSession", &[Code::SessionIsDefault, Code::LaneFull, Code::AcceptanceUnknown]),
+    ("changeSession", &[Code::SessionNameTaken]),
+    ("pairingCode", &[Code::AlreadyLinked, Code::SessionStopped]),
+    ("restart", &[Code::SessionStopped]),
+    ("screenshot", &[Code::SessionStopped]),
+    ("createLinkPage", &[Code::AlreadyLinked]),
+    ("startByLink", &[Code::AlreadyLinked]),
+    ("pairByLink", &[Code::AlreadyLinked, Code::SessionStopped, Code::RoleForbidden, Code::RateLimited, Code::QrNotReady, Code::LaneFull]),
     ("qr", &[Code::AlreadyLinked, Code::SessionStopped, Code::QrNotReady, Code::NotAcceptable]),
     ("cancelJob", &[Code::JobRunning, Code::JobFinished]),
+    ("resendJob", &[Code::JobNotResendable]),
     ("listEvents", &[Code::CursorAhead, Code::CursorExpired]),
     ("streamEvents", &[Code::CursorAhead, Code::RateLimited]),
 ];
@@ -79,6 +88,9 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     if operation.request_body.is_some() {
         codes.extend([Code::MalformedRequest, Code::InvalidBody, Code::BodyTooLarge, Code::UnsupportedMediaType]);
     }
+    if named("Zaguan-Link") {
+        codes.extend([Code::Unauthenticated, Code::LinkExpired]);
+    }
     if named("wait") || named("Prefer") {
         codes.insert(Code::RateLimited);
     }
@@ -86,6 +98,11 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     if named("Idempotency-Key") {
         codes.extend([Code::IdempotencyKeyReused, Code::LaneFull, Code::RateLimited, Code::QuotaExceeded, Code::NewChatCap]);
         codes.extend([Code::SessionNotWorking, Code::AcceptanceUnknown, Code::Unsupported]);
+        codes.extend(FailureCode::ALL.iter().copied().map(Code::Job));
+    }
+    // Another job that is waited for.
+    if operation_id(operation) == "pairByLink" {
+        codes.insert(Code::AcceptanceUnknown);
         codes.extend(FailureCode::ALL.iter().copied().map(Code::Job));
     }
     codes.extend(OWN.iter().filter(|(id, _)| *id == operation_id(operation)).flat_map(|(_, codes)| codes.iter().copied()));

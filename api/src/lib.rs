@@ -8,6 +8,7 @@ pub mod config;
 pub mod extract;
 pub mod lambda;
 pub mod limits;
+mod link_page;
 pub mod middleware;
 pub mod openapi;
 mod pages;
@@ -36,7 +37,8 @@ pub fn router(state: AppState) -> Router {
     let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    observed(routes.route("/openapi.json", document).merge(routes::docs::router()).merge(pages::router())).with_state(state)
+    let pages = routes::docs::router().merge(pages::router()).merge(link_page::router());
+    observed(routes.route("/openapi.json", document).merge(pages)).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.

@@ -84,6 +84,8 @@ codes! {
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "No acceptable media type", false;
     /// The tenant has a session of that name.
     SessionNameTaken = "session_name_taken", CONFLICT, "The name is taken", false;
+    /// It is the tenant's default: another one has to become that first.
+    SessionIsDefault = "session_is_default", CONFLICT, "The session is the default", false;
     /// The tenant, or on acceptance the installation, has a user of this address.
     EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken", false;
     /// The key was made without lists.
@@ -121,6 +123,8 @@ codes! {
     /// The session has written to as many new chats today as it may: 20 a day after linking, rising to 200 over 14 days. People who are
     /// written to by strangers report them, and WhatsApp restricts accounts that are reported.
     NewChatCap = "new_chat_cap", TOO_MANY_REQUESTS, "No more new chats today", true;
+    /// The link has been used, replaced or has run out: ask for another one.
+    LinkExpired = "link_expired", GONE, "The link has run out", false;
     /// We failed.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here", true;
     /// The page or this version cannot do it.
@@ -170,10 +174,15 @@ impl Code {
 const fn job_status(code: FailureCode) -> StatusCode {
     match code {
         FailureCode::ChatNotFound | FailureCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
-        FailureCode::JobCancelled | FailureCode::AccountChanged | FailureCode::RecipientChanged => StatusCode::CONFLICT,
+        FailureCode::JobCancelled
+        | FailureCode::AccountChanged
+        | FailureCode::RecipientChanged
+        | FailureCode::NotLinking
+        | FailureCode::NothingLinked
+        | FailureCode::SessionEnded => StatusCode::CONFLICT,
         FailureCode::CommandUndecodable => StatusCode::INTERNAL_SERVER_ERROR,
         FailureCode::PageError | FailureCode::TooManyStarts => StatusCode::BAD_GATEWAY,
-        FailureCode::HostTooOld | FailureCode::LoggedOut => StatusCode::SERVICE_UNAVAILABLE,
+        FailureCode::HostTooOld | FailureCode::LoggedOut | FailureCode::Banned => StatusCode::SERVICE_UNAVAILABLE,
         FailureCode::JobExpired | FailureCode::OutcomeUnknown | FailureCode::HostLost => StatusCode::GATEWAY_TIMEOUT,
     }
 }

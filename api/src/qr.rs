@@ -9,6 +9,16 @@ const MARGIN: usize = 4;
 /// Pixels a module.
 const SCALE: usize = 8;
 
+/// Its modules, a string of 0 and 1 a row: for a page that draws them itself.
+///
+/// # Errors
+/// Where the text is too long for a code.
+pub fn modules(text: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+    let code = QrCode::new(text)?;
+    let rows = code.to_colors();
+    Ok(rows.chunks(code.width()).map(|row| row.iter().map(|c| if *c == Color::Dark { '1' } else { '0' }).collect()).collect())
+}
+
 /// As SVG.
 ///
 /// # Errors

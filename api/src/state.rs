@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::Timings;
-use queue::{Redis, events::Readers};
+use queue::{Codes, Redis, events::Readers};
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,6 +18,8 @@ pub struct AppState {
     pub redis: Redis,
     /// Followers of tenants' logs.
     pub readers: Readers,
+    /// Who waits for codes to scan.
+    pub codes: Codes,
     /// What must be finished before the process ends, whether or not its request is still there.
     pub tasks: TaskTracker,
     /// Ends what is being held open, when the process is asked to end.
@@ -44,6 +46,7 @@ impl AppState {
         let tasks = TaskTracker::new();
         Self {
             readers: Readers::new(redis.clone(), pool.clone(), tasks.clone()),
+            codes: Codes::new(redis.clone(), tasks.clone()),
             pool,
             redis,
             tasks,

@@ -151,6 +151,11 @@ impl Tokens {
         jsonwebtoken::encode(&header, &claims, &self.signing.signing)
     }
 
+    /// How callers reach this installation.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Checks signature, type, issuer and audience. The lifetime is judged by the caller against the database's clock.
     ///
     /// # Errors
@@ -167,11 +172,6 @@ impl Tokens {
         let key = self.keys().find(|k| Some(&k.id) == header.kid.as_ref()).ok_or(BadToken)?;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.checking, &self.validation).map_err(|_| BadToken)?.claims;
         if claims.aud == purpose.audience { Ok(claims) } else { Err(BadToken) }
-    }
-
-    /// How callers reach this installation.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
     }
 
     /// The public keys, for whoever checks our tokens.

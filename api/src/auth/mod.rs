@@ -3,6 +3,7 @@
 pub mod address;
 mod caller;
 mod jwt;
+mod link;
 mod passwords;
 mod rule;
 mod scope;
@@ -14,6 +15,7 @@ mod ticket;
 
 pub use caller::{Admin, Caller, Credential};
 pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
+pub use link::{HEADER as LINK_HEADER, LinkCaller, new_token as new_link_token};
 pub use passwords::{LONGEST as LONGEST_PASSWORD, Passwords, acceptable as acceptable_password, hash as hash_password};
 pub use rule::{ChatNeed, KeyNeed, Rule, Rules, Scopes, guard};
 pub(crate) use scope::is_session_name;

@@ -173,8 +173,8 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
 async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Json<JobView>, Problem> {
     let _place = limits::wait(&app, &caller, prefer.0.get()).await?;
-    let job = finished(&app, &caller, id.0, prefer.0.get()).await?;
-    job.map(|j| Json(j.into())).ok_or_else(Problem::not_found)
+    let job = finished(&app, &caller, id.0, prefer.0.get()).await?.ok_or_else(Problem::not_found)?;
+    Ok(Json(super::control::with_code(&app, job).await.into()))
 }
 
 /// Withdraws a job that has not been started. An EMPLEADO withdraws its own.

@@ -12,12 +12,14 @@ mod audit;
 mod auth;
 mod chats;
 mod contacts;
+mod control;
 pub mod docs;
 mod events;
 mod grants;
 mod jobs;
 mod keys;
 mod limits;
+mod link;
 mod messages;
 mod ops;
 mod password;
@@ -34,7 +36,7 @@ const SEQ: HeaderName = HeaderName::from_static("zaguan-seq");
 
 /// Control of one session: `/api/sessions/{session}/…`, and `/api/whatsapp/…` for the tenant's default session.
 fn control() -> OpenApiRouter<AppState> {
-    sessions::control().merge(qr::router())
+    sessions::control().merge(qr::router()).merge(control::router()).merge(link::admin())
 }
 
 /// People, machines, and what they may do.
@@ -59,6 +61,7 @@ pub fn all() -> OpenApiRouter<AppState> {
         .nest("/api", auth::router().merge(password::router()).merge(people()))
         .nest("/api", jobs::router().merge(resend::router()).merge(events::router()).merge(limits::router()))
         .nest("/api", sessions::router().merge(content()))
+        .nest("/api", control::media().merge(link::router()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::SessionState;
+use contract::{EventType, SessionId, SessionState, TenantId};
 use http::{HeaderMap, HeaderName, header};
 use serde::{Deserialize, Serialize};
 use store::sessions;
@@ -23,8 +23,8 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A code is shown to one person at a time and announced on no stream, so a request that waits looks again this often.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Who waits is woken by the code and by the session's events; while Redis is away, this finds what they missed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 /// Beside [`super::sessions::control`].
@@ -60,6 +60,8 @@ async fn get_qr(State(app): State<AppState>, owned: AdminSession, params: Params
     let form = Form::accepted(&headers)
         .ok_or_else(|| Problem::new(Code::NotAcceptable, "this can be application/json, image/png or image/svg+xml").field("Accept"))?;
     let deadline = Instant::now() + params.0.wait.get().unwrap_or_default();
+    // Subscribe first, then read.
+    let mut news = News::of(&app, owned.admin.0.tenant, owned.session.id).await?;
     loop {
         let named = sessions::Named::Id(owned.session.id);
         let session = sessions::fetch(&app.pool, owned.admin.0.tenant, &named).await?.ok_or_else(Problem::not_found)?;
@@ -70,13 +72,47 @@ async fn get_qr(State(app): State<AppState>, owned: AdminSession, params: Params
             let expires_at = store::snapshot::now(&app.pool).await? + code.expires_in;
             return form.show(code.code, expires_at.into());
         }
-        let next = (Instant::now() + LOOK_EVERY).min(deadline);
         if Instant::now() >= deadline || app.stopping.is_cancelled() {
             return Err(Problem::new(Code::QrNotReady, "the browser is starting, or the code is being renewed").retry_after(2));
         }
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
+            () = news.next() => {}
+            () = tokio::time::sleep_until(deadline) => {}
             () = app.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// What may change what is shown of a session that is being linked.
+pub struct News {
+    session: SessionId,
+    codes: queue::codes::Waiting,
+    log: queue::Follow,
+}
+
+impl News {
+    /// From here on.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn of(app: &AppState, tenant: TenantId, session: SessionId) -> Result<Self, Problem> {
+        Ok(Self { session, codes: app.codes.watch(tenant, session), log: app.readers.follow(tenant).await? })
+    }
+
+    /// The next change, or a moment in which one may have been missed.
+    pub async fn next(&mut self) {
+        let changed = async {
+            loop {
+                let event = self.log.next().await;
+                if event.session == Some(self.session) && event.kind == EventType::SessionStatus {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.codes.changed() => {}
+            () = changed => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }

@@ -61,7 +61,9 @@ async fn resend(
     let command = lane_jobs::load(&app.pool, job.tenant, job.session, job.id).await?.and_then(|job| job.command.ok());
     let send = match command {
         Some(Command::SendText(send)) => send,
-        Some(Command::MarkRead(_)) | None => return Err(refused("it sends no message")),
+        Some(Command::MarkRead(_) | Command::PairingCode(_) | Command::Restart | Command::Logout | Command::Screenshot) | None => {
+            return Err(refused("it sends no message"));
+        }
     };
     let key = stored_key(key, &chat, uri.path(), body_hash);
     match job.state {

@@ -271,7 +271,7 @@ pub(super) async fn accept(
     }
 }
 
-fn key_reused() -> Problem {
+pub(super) fn key_reused() -> Problem {
     Problem::new(Code::IdempotencyKeyReused, "this key came with another body before").field("Idempotency-Key")
 }
 
@@ -311,7 +311,7 @@ pub(super) async fn answer(
 }
 
 /// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it.
-async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
+pub(super) async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
     let id = job.id;
     let task = app.clone();
     let work = app.tasks.spawn(async move {

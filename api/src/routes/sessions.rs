@@ -1,11 +1,12 @@
 //! Sessions: create, list, look, start, stop.
 
 use axum::{Json, extract::State, response::IntoResponse, response::Response};
-use contract::{Reason, SessionId, SessionState, UserAction};
+use contract::{Reason, SessionId, SessionSettings, SessionState, UserAction};
 use http::{StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use store::{
-    sessions::{self, CreateSession, Session, Wanted},
+    deletion::{self, Deleted},
+    sessions::{self, Change, CreateSession, Session, Wanted},
     snapshot::Snapshot,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -21,7 +22,7 @@ use crate::{
 
 /// Under `/api`.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(one))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(one, change, delete))
 }
 /// Under `/api/sessions/{session}` and, for the default session, under `/api/whatsapp`.
 pub fn control() -> OpenApiRouter<AppState> {
@@ -48,6 +49,9 @@ pub struct SessionView {
     user_action: Option<UserAction>,
     /// The linked account.
     me: Option<Account>,
+    /// The only account that may be linked, as phone digits.
+    expected_phone: Option<String>,
+    settings: SessionSettings,
     /// Since when it has been in this state.
     state_at: Timestamp,
     created_at: Timestamp,
@@ -72,6 +76,8 @@ impl From<Session> for SessionView {
             reason: s.reason,
             user_action: s.state.user_action(s.reason),
             me: s.account.map(|phone| Account { phone, lid: s.account_lid, name: s.account_name }),
+            expected_phone: s.expected_account,
+            settings: s.settings,
             state_at: s.state_at.into(),
             created_at: s.created_at.into(),
             name: s.name,
@@ -84,6 +90,47 @@ impl From<Session> for SessionView {
 struct NewSession {
     /// `[a-z0-9-]{1,40}`, unique within the tenant.
     name: String,
+    /// The only account that may be linked: 7 to 15 digits with country code, a leading + is allowed.
+    expected_phone: Option<String>,
+    settings: Option<SettingsPatch>,
+}
+
+/// What is left out stays as it is; null is the default.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SettingsPatch {
+    /// Whether sending to a chat also marks it as read; false where nothing is said.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<bool>)]
+    mark_read_on_send: Option<Option<bool>>,
+}
+
+impl SettingsPatch {
+    fn apply(&self, mut settings: SessionSettings) -> SessionSettings {
+        if let Some(value) = self.mark_read_on_send {
+            settings.mark_read_on_send = value.unwrap_or_default();
+        }
+        settings
+    }
+}
+
+/// A merge patch (RFC 7396): what is left out stays, null takes away.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SessionPatch {
+    name: Option<String>,
+    /// Null: any account may be linked the first time.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    expected_phone: Option<Option<String>>,
+    settings: Option<SettingsPatch>,
+    /// True makes it the default instead of the one that is; false is refused, because there is always one.
+    is_default: Option<bool>,
+}
+
+/// A field that was given, be it null.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(d).map(Some)
 }
 
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -122,16 +169,93 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     responses((status = 201, body = SessionView, headers(("Location" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
 async fn create(State(app): State<AppState>, admin: Admin, body: Body<NewSession>) -> Result<impl IntoResponse, Problem> {
-    let name = body.value.name;
-    if !is_session_name(&name) {
-        return Err(Problem::new(Code::InvalidBody, "expected 1 to 40 characters of a-z, 0-9 and -").field("name"));
-    }
-    let session = sessions::create(&app.pool, admin.0.tenant, &name).await.map_err(|why| match why {
-        CreateSession::NameTaken => Problem::new(Code::SessionNameTaken, "the tenant has a session of this name").field("name"),
-        CreateSession::Store(why) => why.into(),
-    })?;
+    let NewSession { name, expected_phone, settings } = body.value;
+    check_name(&name)?;
+    let expected = expected_phone.as_deref().map(|text| phone(text, "expectedPhone")).transpose()?;
+    let new = sessions::NewSession {
+        name: &name,
+        expected_account: expected.as_deref(),
+        settings: settings.unwrap_or_default().apply(SessionSettings::default()),
+    };
+    let session = sessions::create(&app.pool, admin.0.tenant, new).await.map_err(not_created)?;
     let location = format!("/api/sessions/{}", session.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(SessionView::from(session))))
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    if is_session_name(name) && !name.starts_with("ses_") {
+        return Ok(());
+    }
+    Err(Problem::new(Code::InvalidBody, "expected 1 to 40 characters of a-z, 0-9 and -").field("name"))
+}
+
+/// Digits of a phone number in a body.
+pub fn phone(text: &str, field: &'static str) -> Result<String, Problem> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let fits = (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let refused = || Problem::new(Code::InvalidBody, "expected 7 to 15 digits with country code").field(field);
+    fits.then(|| digits.to_owned()).ok_or_else(refused)
+}
+
+fn not_created(why: CreateSession) -> Problem {
+    match why {
+        CreateSession::NameTaken => Problem::new(Code::SessionNameTaken, "the tenant has a session of this name").field("name"),
+        CreateSession::Store(why) => why.into(),
+    }
+}
+
+/// Changes a session: name, expected account, settings, and which one is the default. A merge patch.
+#[utoipa::path(patch, path = "/sessions/{session}", operation_id = "changeSession", tag = "sessions",
+    params(("session" = String, Path, description = "The session's id or name.")),
+    request_body(content((SessionPatch = "application/merge-patch+json"), (SessionPatch = "application/json"))),
+    responses((status = 200, body = SessionView)),
+    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
+async fn change(State(app): State<AppState>, owned: AdminSession, body: Body<SessionPatch>) -> Result<Json<SessionView>, Problem> {
+    let AdminSession { session, .. } = owned;
+    let SessionPatch { name, expected_phone, settings, is_default } = body.value;
+    if let Some(name) = &name {
+        check_name(name)?;
+    }
+    if is_default == Some(false) {
+        return Err(Problem::new(Code::InvalidBody, "make another session the default instead").field("isDefault"));
+    }
+    let expected_account = match expected_phone {
+        Some(Some(text)) => Some(Some(phone(&text, "expectedPhone")?)),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let change = Change {
+        name,
+        expected_account,
+        settings: settings.map(|patch| patch.apply(session.settings)),
+        make_default: is_default == Some(true),
+    };
+    let changed = sessions::change(&app.pool, session.tenant, session.id, &change).await.map_err(not_created)?;
+    changed.map(|s| Json(s.into())).ok_or_else(Problem::not_found)
+}
+
+/// Deletes a session: gone at once, its device is unlinked, then its data goes. Its name is free.
+#[utoipa::path(delete, path = "/sessions/{session}", operation_id = "deleteSession", tag = "sessions",
+    params(("session" = String, Path, description = "The session's id or name.")), responses((status = 204)),
+    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
+async fn delete(State(app): State<AppState>, owned: AdminSession) -> Result<StatusCode, Problem> {
+    let AdminSession { admin, session } = owned;
+    if session.is_default {
+        return Err(is_default());
+    }
+    // First: whoever closes its browser finds it.
+    super::control::unlink_before_deletion(&app, &admin, &session).await?;
+    match deletion::mark(&app.pool, session.tenant, session.id).await? {
+        Deleted::Done(events) => crate::announce::events(&app, session.tenant, events).await,
+        Deleted::IsDefault => return Err(is_default()),
+        Deleted::NotFound => return Err(Problem::not_found()),
+    }
+    queue::hosts::wanted(&app.redis, session.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn is_default() -> Problem {
+    Problem::new(Code::SessionIsDefault, "make another session the default first: PATCH it with isDefault: true")
 }
 
 /// One session.

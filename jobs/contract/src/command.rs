@@ -61,6 +61,14 @@ pub enum Command {
     SendText(SendText),
     /// Mark a chat as read.
     MarkRead(MarkRead),
+    /// Ask the page for a code that the phone's owner types in to link it.
+    PairingCode(PairingCode),
+    /// Close the browser and start another one on the same profile.
+    Restart,
+    /// Unlink this device from the account.
+    Logout,
+    /// A picture of the page.
+    Screenshot,
 }
 
 /// Arguments of [`Command::SendText`].
@@ -83,6 +91,14 @@ pub struct MarkRead {
     pub to: Jid,
 }
 
+/// Arguments of [`Command::PairingCode`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PairingCode {
+    /// Digits, with country code.
+    pub phone: String,
+}
+
 /// Why a stored command cannot be run here.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -102,13 +118,14 @@ impl Command {
     pub const fn lane(&self) -> Lane {
         match self {
             Self::SendText(_) | Self::MarkRead(_) => Lane::Write,
+            Self::PairingCode(_) | Self::Restart | Self::Logout | Self::Screenshot => Lane::Control,
         }
     }
     /// When it may be attempted again.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
             Self::SendText(_) => RetryClass::ById,
-            Self::MarkRead(_) => RetryClass::Set,
+            Self::MarkRead(_) | Self::PairingCode(_) | Self::Restart | Self::Logout | Self::Screenshot => RetryClass::Set,
         }
     }
     /// The name callers see as `kind`.
@@ -116,6 +133,10 @@ impl Command {
         match self {
             Self::SendText(_) => "sendText",
             Self::MarkRead(_) => "markRead",
+            Self::PairingCode(_) => "pairingCode",
+            Self::Restart => "restart",
+            Self::Logout => "logout",
+            Self::Screenshot => "screenshot",
         }
     }
     /// The stored form.
@@ -138,6 +159,17 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_job_is_called_is_how_it_is_stored_and_control_waits_for_no_message() {
+        let control =
+            [Command::PairingCode(PairingCode { phone: "5511999990000".into() }), Command::Restart, Command::Logout, Command::Screenshot];
+        for command in control {
+            assert_eq!(command.encode()["kind"], command.kind());
+            assert_eq!(command.lane(), Lane::Control);
+            assert_eq!(Command::decode(Command::VERSION, command.encode()).unwrap(), command);
+        }
+    }
 
     #[test]
     fn a_stored_command_reads_back_and_a_newer_one_is_told_from_a_broken_one() {

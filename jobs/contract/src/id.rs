@@ -118,6 +118,8 @@ ids! {
     JobId = "job";
     /// A message as we know it; WhatsApp's own id of a message that we send is derived from it.
     MessageId = "msg";
+    /// A picture or another file.
+    MediaId = "med";
     /// A chat: lasting and opaque, whatever WhatsApp calls the chat today.
     ChatId = "cht";
     /// An event of a tenant's log.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChatId, MessageId, UserAction};
+use crate::{ChatId, MediaId, MessageId, UserAction};
+use chrono::{DateTime, Utc};
 
 macro_rules! names {
     ($(#[doc = $says:literal])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $text:literal,)* }) => {
@@ -187,10 +188,18 @@ names! {
         PageError = "page_error",
         /// The session was logged out before the job started.
         LoggedOut = "logged_out",
+        /// WhatsApp restricted the account before the job started.
+        Banned = "banned",
         /// Another account was linked.
         AccountChanged = "account_changed",
         /// The number belongs to another person than when the job was accepted.
         RecipientChanged = "recipient_changed",
+        /// The page does not ask to be linked.
+        NotLinking = "not_linking",
+        /// No account is linked.
+        NothingLinked = "nothing_linked",
+        /// The session stopped before the job was done.
+        SessionEnded = "session_ended",
     }
 }
 
@@ -199,6 +208,7 @@ impl FailureCode {
     pub const fn retryable(self) -> bool {
         match self {
             Self::JobExpired | Self::HostTooOld | Self::TooManyStarts | Self::PageError => true,
+            Self::NotLinking | Self::NothingLinked | Self::SessionEnded | Self::Banned => false,
             Self::JobCancelled
             | Self::OutcomeUnknown
             | Self::HostLost
@@ -214,9 +224,12 @@ impl FailureCode {
     pub const fn user_action(self) -> Option<UserAction> {
         match self {
             Self::LoggedOut | Self::AccountChanged => Some(UserAction::LinkAgain),
-            Self::OutcomeUnknown | Self::HostLost => Some(UserAction::CheckPhone),
+            Self::OutcomeUnknown | Self::HostLost | Self::Banned => Some(UserAction::CheckPhone),
+            Self::SessionEnded => Some(UserAction::Start),
             Self::JobExpired
             | Self::JobCancelled
+            | Self::NotLinking
+            | Self::NothingLinked
             | Self::TooManyStarts
             | Self::HostTooOld
             | Self::CommandUndecodable
@@ -276,6 +289,43 @@ pub enum JobResult {
         /// The chat.
         chat: ChatId,
     },
+    /// `screenshot`: the picture.
+    Picture {
+        /// What it is, and where.
+        media: Media,
+    },
+    /// `pairingCode`: what is typed on the phone. Kept with no job: an answer has it only while it counts.
+    #[serde(rename_all = "camelCase")]
+    Code {
+        /// Eight characters.
+        code: String,
+        /// Until when a phone takes it.
+        #[schema(value_type = String, format = DateTime)]
+        expires_at: DateTime<Utc>,
+    },
+}
+
+/// Bytes that a caller may fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Media {
+    /// Its id.
+    pub id: MediaId,
+    /// Of what type.
+    pub mime: String,
+    /// How many bytes.
+    pub size: u64,
+    /// Their digest, in hexadecimal digits.
+    pub sha256: String,
+    /// Whether they are there.
+    pub state: MediaState,
+}
+
+names! {
+    /// Whether media can be fetched.
+    MediaState {
+        /// They can.
+        Ready = "ready",
+    }
 }
 
 /// What ended a job.

@@ -9,19 +9,21 @@ mod id;
 mod jid;
 mod job;
 mod rights;
+mod session_settings;
 mod session_state;
 mod timings;
 mod wa_key;
 
-pub use command::{Command, CommandError, Lane, MarkRead, RetryClass, SendText};
+pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType};
 pub use id::{
-    AuditId, BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId,
+    AuditId, BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId,
     string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
-pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, MessageStatus, Outcome};
+pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome};
 pub use rights::{AuditAction, Principal, Scope};
+pub use session_settings::SessionSettings;
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};

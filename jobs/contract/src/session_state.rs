@@ -31,6 +31,12 @@ names! {
 names! {
     /// Why a session is in its state. Stable names.
     Reason {
+        /// Created, and not started yet.
+        NeverStarted = "never_started",
+        /// A caller asked for it to stop.
+        StopRequested = "stop_requested",
+        /// Shows a code, and nobody has scanned it yet.
+        AwaitingScan = "awaiting_scan",
         /// No host has a free slot.
         Capacity = "capacity",
         /// Five lists of codes went by unscanned.
@@ -57,6 +63,10 @@ names! {
         ConnectionLost = "connection_lost",
         /// Another host has taken over.
         HostChanged = "host_changed",
+        /// A caller asked for a new browser.
+        RestartRequested = "restart_requested",
+        /// A caller deleted the session.
+        Deleted = "deleted",
     }
 }
 
@@ -103,8 +113,12 @@ pub enum Signal {
     CodesExhausted,
     /// The link is gone.
     LoggedOut(Reason),
+    /// Another browser took the account over; it is taken back once.
+    Replaced,
     /// Another browser won.
     Conflict,
+    /// A caller asked for a new browser.
+    Restarting,
     /// Restricted.
     Banned,
     /// Gave up.
@@ -120,9 +134,11 @@ impl SessionState {
             (Signal::StartRequested, _) => None,
 
             (Signal::Stopped, Stopped) => None,
-            (Signal::Stopped, _) => Some((Stopped, None)),
+            (Signal::Stopped, _) => Some((Stopped, Some(Reason::StopRequested))),
 
-            // Whatever ended needs a person first; nothing but `StartRequested` and `Stopped` leaves it.
+            // A browser that was started only to log the account out.
+            (Signal::LoggedOut(why), Stopped | Banned | Failed | Conflict) => Some((LoggedOut, Some(why))),
+            // Whatever ended needs a person first; nothing else leaves it.
             (_, Stopped | LoggedOut | Banned | Failed | Conflict) => None,
 
             (Signal::NoCapacity, Starting) => Some((Starting, Some(Reason::Capacity))),
@@ -133,7 +149,7 @@ impl SessionState {
             (Signal::BrowserStarting, Syncing | Working) => Some((Reconnecting, Some(Reason::HostChanged))),
 
             (Signal::CodeShown, Linking) => None,
-            (Signal::CodeShown, Starting) => Some((Linking, None)),
+            (Signal::CodeShown, Starting) => Some((Linking, Some(Reason::AwaitingScan))),
             // A linked page that asks to be linked has lost its link.
             (Signal::CodeShown, Syncing | Working | Reconnecting) => Some((LoggedOut, Some(Reason::DeviceRemoved))),
 
@@ -153,7 +169,11 @@ impl SessionState {
             (Signal::CodesExhausted, Linking) => Some((Stopped, Some(Reason::QrTimeout))),
             (Signal::CodesExhausted, _) => None,
 
+            (Signal::Restarting, Starting | Linking) => Some((Starting, Some(Reason::RestartRequested))),
+            (Signal::Restarting, Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::RestartRequested))),
+
             (Signal::LoggedOut(why), _) => Some((LoggedOut, Some(why))),
+            (Signal::Replaced, Starting | Linking | Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::Replaced))),
             (Signal::Conflict, _) => Some((Conflict, Some(Reason::Replaced))),
             (Signal::Banned, _) => Some((Banned, Some(Reason::TemporaryBan))),
             (Signal::GaveUp(why), _) => Some((Failed, Some(why))),
@@ -192,7 +212,7 @@ impl SessionState {
 mod tests {
     use super::{SessionState as S, *};
 
-    const SIGNALS: [Signal; 14] = [
+    const SIGNALS: [Signal; 16] = [
         Signal::StartRequested,
         Signal::Stopped,
         Signal::NoCapacity,
@@ -207,21 +227,23 @@ mod tests {
         Signal::Conflict,
         Signal::Banned,
         Signal::GaveUp(Reason::BrowserFailed),
+        Signal::Replaced,
+        Signal::Restarting,
     ];
 
     /// A row a state, a column a signal of `SIGNALS`: the state that follows, or `.` for no change.
     const TABLE: &str = "
-        state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed
-        stopped      starting .       .        .            .          .       .       .            .            .       .          .        .      .
-        starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed
-        linking      .        stopped .        starting     .          syncing working .            starting     stopped logged_out conflict banned failed
-        syncing      .        stopped .        reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed
-        working      .        stopped .        reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed
-        reconnecting .        stopped .        .            logged_out syncing working .            .            .       logged_out conflict banned failed
-        conflict     starting stopped .        .            .          .       .       .            .            .       .          .        .      .
-        logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .
-        banned       starting stopped .        .            .          .       .       .            .            .       .          .        .      .
-        failed       starting stopped .        .            .          .       .       .            .            .       .          .        .      .
+        state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart
+        stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting
+        linking      .        stopped .        starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting
+        syncing      .        stopped .        reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        working      .        stopped .        reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        reconnecting .        stopped .        .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
+        conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .
+        banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        failed       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
     ";
 
     #[test]

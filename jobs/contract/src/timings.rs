@@ -41,6 +41,14 @@ pub struct Timings {
     pub drain_jobs_within_ms: u64,
     /// First pause before a browser is restarted; doubles up to 32 times.
     pub restart_after_ms: u64,
+    /// How long jobs of a session that was logged out or banned go on waiting, unless they were queued on request.
+    pub down_jobs_fail_after_ms: u64,
+    /// How long a start waits for a free slot before the session says so.
+    pub capacity_after_ms: u64,
+    /// How long a page may take to be unlinked.
+    pub logout_within_ms: u64,
+    /// How long a logged-in browser that was taken over stays taken over before it may be taken back once more by itself.
+    pub takeover_every_ms: u64,
     /// How long a job may wait for its start unless the caller says otherwise.
     pub job_expires_in_ms: u64,
     /// How often a stream says how far it has judged.
@@ -66,6 +74,10 @@ impl Default for Timings {
             drain_within_ms: 120_000,
             drain_jobs_within_ms: 30_000,
             restart_after_ms: 1_000,
+            down_jobs_fail_after_ms: 300_000,
+            capacity_after_ms: 30_000,
+            logout_within_ms: 15_000,
+            takeover_every_ms: 600_000,
             job_expires_in_ms: 24 * 3_600_000,
             stream_keep_alive_ms: 15_000,
         }
@@ -139,6 +151,10 @@ impl Timings {
         drain_within = drain_within_ms;
         drain_jobs_within = drain_jobs_within_ms;
         restart_after = restart_after_ms;
+        down_jobs_fail_after = down_jobs_fail_after_ms;
+        capacity_after = capacity_after_ms;
+        logout_within = logout_within_ms;
+        takeover_every = takeover_every_ms;
         job_expires_in = job_expires_in_ms;
         stream_keep_alive = stream_keep_alive_ms;
     }

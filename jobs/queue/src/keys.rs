@@ -2,7 +2,7 @@
 //!
 //! All keys of a tenant carry the hash tag of its shard, so that a script may touch them together on a cluster.
 
-use contract::{HostId, Lane, SessionId, TenantId};
+use contract::{HostId, JobId, Lane, MediaId, SessionId, TenantId};
 use crc::{CRC_16_XMODEM, Crc};
 use uuid::Uuid;
 
@@ -40,6 +40,21 @@ pub fn lane(tenant: TenantId, session: SessionId, lane: Lane) -> String {
 /// The code to scan, for as long as it can be scanned.
 pub fn qr(tenant: TenantId, session: SessionId) -> String {
     format!("{}:qr:{session}", tag(tenant))
+}
+
+/// The code to type on the phone, of the job that asked for it, for as long as it can be typed.
+pub fn pairing_code(tenant: TenantId, job: JobId) -> String {
+    format!("{}:pair:{tenant}:{job}", tag(tenant))
+}
+
+/// A picture of a page, for a minute.
+pub fn screenshot(tenant: TenantId, id: MediaId) -> String {
+    format!("{}:shot:{tenant}:{id}", tag(tenant))
+}
+
+/// Channel: the session's code has changed.
+pub fn code_wake(tenant: TenantId, session: SessionId) -> String {
+    format!("{}:code:{session}", tag(tenant))
 }
 
 /// A tenant's events.

@@ -5,6 +5,8 @@
 
 pub mod accept;
 pub mod backend;
+pub mod brief;
+pub mod codes;
 pub mod events;
 pub mod hosts;
 pub mod hub;
@@ -17,6 +19,7 @@ pub mod reconcile;
 pub mod redis;
 pub mod renewal;
 pub mod throttle;
+pub mod tidy;
 
 mod channels;
 mod claim;
@@ -27,6 +30,7 @@ mod slot;
 pub use self::redis::{QueueError, Redis};
 pub use accept::{accept_and_push, accepted_after_all};
 pub use backend::{Done, Entry, LaneBackend};
+pub use codes::Codes;
 pub use events::{Follow, Readers};
 pub use hub::Hub;
 pub use lease::{Lease, release_after_death};

@@ -68,5 +68,6 @@ async fn change(redis: &Redis, lease: &Lease, code: &str, ms: u64) -> Result<i64
     let held = lease.held();
     let mut call = scripts::QR.key(lease.key());
     call.key(keys::qr(held.tenant(), held.session())).arg(lease.value()).arg(code).arg(ms);
+    call.arg(keys::code_wake(held.tenant(), held.session()));
     Ok(call.invoke_async(&mut redis.shared()).await?)
 }

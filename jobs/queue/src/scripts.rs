@@ -32,14 +32,26 @@ if holder ~= ARGV[1] then return {0, {}} end
 for i = 3, #ARGV do redis.call('ZREM', KEYS[2], ARGV[i]) end
 return {1, redis.call('ZRANGE', KEYS[2], 0, ARGV[2])}";
 
-    /// Shows a code, or with an empty one takes it away, if the lease is still ours: the code of a next owner is not touched.
-    /// KEYS lease, qr · ARGV our value, code, ms it lasts. Answers when a code was shown (ms), or 0.
+    /// Shows a code, or with an empty one takes it away, if the lease is still ours: the code of a next owner is not touched. Wakes who waits
+    /// for it.
+    /// KEYS lease, qr · ARGV our value, code, ms it lasts, channel. Answers when a code was shown (ms), or 0.
     QR = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[2]) return 0 end
+if ARGV[2] == '' then
+  if redis.call('DEL', KEYS[2]) == 1 then redis.call('PUBLISH', ARGV[4], '1') end
+  return 0
+end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('PUBLISH', ARGV[4], '1')
 local t = redis.call('TIME')
 return t[1] * 1000 + math.floor(t[2] / 1000)";
+
+    /// Writes what only the owner may, for a while.
+    /// KEYS lease, key · ARGV our value, bytes, ms it lasts.
+    OWNED_SET = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return 1";
 
     /// Counts an attempt within a window that begins with the first.
     /// KEYS counter · ARGV window in ms. Answers {attempts, ms until they are forgotten}.
@@ -47,6 +59,16 @@ return t[1] * 1000 + math.floor(t[2] / 1000)";
 local n = redis.call('INCR', KEYS[1])
 if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return {n, redis.call('PTTL', KEYS[1])}";
+
+    /// Takes one of so many in a window that begins with the first. Answers 0, or the ms until there is one again.
+    /// KEYS counter · ARGV how many, ms of the window.
+    LIMIT = r"
+local n = redis.call('INCR', KEYS[1])
+if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if n <= tonumber(ARGV[1]) then return 0 end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return tonumber(ARGV[2]) end
+return left";
 
     /// Turns a claim into a lease, if the claim still stands.
     /// KEYS lease · ARGV old value, new value, TTL in ms.

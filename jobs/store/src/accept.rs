@@ -89,7 +89,8 @@ pub enum Accepted {
 /// a private chat in which nothing has been written or sent counts, and where the count goes beyond its cap (rising over the 14 days after
 /// linking) a constraint refuses the whole statement.
 ///
-/// The chat's row is locked before, so that a merge either comes first and is followed, or finds the job and moves it.
+/// The chat's row is locked before, so that a merge either comes first and is followed, or finds the job and moves it. Such a chat is not new
+/// where one of those that lead to it was not: their messages move after the merge, and its snapshot may be newer than ours.
 ///
 /// # Errors
 /// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`committed`].
@@ -107,9 +108,11 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
            fresh as (
                select d, limit_of($2, 'newChatsPerDayAtFirst') as low, limit_of($2, 'newChatsPerDay') as high,
                       least(coalesce(extract(epoch from clock_timestamp() - s.linked_at) / 86400, 0), 14) / 14 as grown
-                 from today, chat c join session s on s.id = c.session
-                where c.id = $8 and $9::uuid is not null and c.kind = 'private' and c.last_message_at is null
-                  and not exists (select 1 from message where chat = c.id)),
+                 from today, ch join chat c on c.id = ch.id join session s on s.id = c.session
+                where $9::uuid is not null and c.kind = 'private' and not exists (
+                      select 1 from chat w
+                       where (w.id in (c.id, $8) or w.merged_into = c.id)
+                         and (w.last_message_at is not null or exists (select 1 from message where chat = w.id)))),
            pos as (
                update lane_position p
                   set n = n + 1,

@@ -1,4 +1,7 @@
-//! Ends of jobs that never started: cancelled by a caller, or expired. Without `held`: no owner needs to be there.
+//! Ends of jobs that were never done: cancelled by a caller, expired, or without a session to do them. Without `held`: no owner needs to be
+//! there.
+
+use std::time::Duration;
 
 use contract::{Event, EventType, Failure, FailureCode, JobId, JobState, SessionId, TenantId};
 use serde_json::{Value, json};
@@ -11,36 +14,76 @@ use crate::{
     outcomes::job_data,
 };
 
-/// How a queued job can end.
+/// How a job can end without ever having been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuedEnd {
     /// A caller withdrew it.
     Cancelled,
     /// Its time ran out. Written only where the database's clock agrees.
     Expired,
+    /// It was accepted for an account that is not the linked one any more. Written only where that is so.
+    AccountChanged,
+    /// The session has been logged out for too long. Written only while it is.
+    LoggedOut,
+    /// The account has been banned for too long. Written only while it is.
+    Banned,
+    /// Its session stopped, and with it what the job was about. Written only while it is down; a started one ends too.
+    SessionEnded,
 }
 
-/// Ends a job if it is still `queued`; job, message and event in one statement. Empty: it is not queued (any more), or not late.
+impl QueuedEnd {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::AccountChanged => "account_changed",
+            Self::LoggedOut => "logged_out",
+            Self::Banned => "banned",
+            Self::SessionEnded => "session_ended",
+        }
+    }
+    fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Cancelled, Self::Expired, Self::AccountChanged, Self::LoggedOut, Self::Banned, Self::SessionEnded];
+        all.into_iter().find(|end| end.name() == name)
+    }
+    const fn facts(self) -> (JobState, FailureCode, &'static str) {
+        match self {
+            Self::Cancelled => (JobState::Cancelled, FailureCode::JobCancelled, "cancelled before it started"),
+            Self::Expired => (JobState::Expired, FailureCode::JobExpired, "not started before expiresAt"),
+            Self::AccountChanged => (JobState::Failed, FailureCode::AccountChanged, "another account was linked before it started"),
+            Self::LoggedOut => (JobState::Failed, FailureCode::LoggedOut, "the session was logged out before it started"),
+            Self::Banned => (JobState::Failed, FailureCode::Banned, "WhatsApp restricted the account before it started"),
+            Self::SessionEnded => (JobState::Failed, FailureCode::SessionEnded, "the session stopped before it was done"),
+        }
+    }
+}
+
+/// Ends a job that has not started; job, message and event in one statement. Empty: it is not queued (any more), or the reason does not hold.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<Vec<Event>> {
-    let (state, failure) = match end {
-        QueuedEnd::Cancelled => (JobState::Cancelled, Failure::new(FailureCode::JobCancelled, "cancelled before it started")),
-        QueuedEnd::Expired => (JobState::Expired, Failure::new(FailureCode::JobExpired, "not started before expiresAt")),
-    };
-    end_as(pool, job, state, &failure, end == QueuedEnd::Expired).await
-}
-
-async fn end_as(pool: &PgPool, job: &LaneJob, state: JobState, failure: &Failure, only_late: bool) -> Result<Vec<Event>> {
-    let error = json!(failure);
+    let (state, code, detail) = end.facts();
+    let error = json!(Failure::new(code, detail));
     let data = job_data(job, job.attempt, state, &Value::Null, &Value::Null, &error);
     let columns = Columns::of(&[NewEvent { kind: EventType::JobUpdated, chat: job.chat, data }]);
     let rows = sqlx::query_as!(
         log::Row,
         r#"with j as (
                     update job set state = $4, error = $5, finished_at = clock_timestamp()
-                     where tenant = $1 and session = $2 and id = $3 and state = 'queued' and (not $6 or expires_at <= clock_timestamp())
+                     where tenant = $1 and session = $2 and id = $3
+                       and (state = 'queued' or state = 'running' and wa_key is null and $6 in ('session_ended', 'account_changed'))
+                       and case $6
+                             when 'expired' then expires_at <= clock_timestamp()
+                             when 'account_changed' then exists (
+                                  select 1 from chat c join session s on s.id = c.session
+                                   where c.id = job.chat and c.account not in ('', coalesce(s.account, '')))
+                             when 'logged_out' then exists (select 1 from session s where s.id = job.session and s.state = 'logged_out')
+                             when 'banned' then exists (select 1 from session s where s.id = job.session and s.state = 'banned')
+                             when 'session_ended' then exists (
+                                  select 1 from session s where s.id = job.session and s.owner is null
+                                     and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict'))
+                             else true end
                     returning tenant, message),
                 m as (
                     update message set status = case when exists (
@@ -58,7 +101,7 @@ async fn end_as(pool: &PgPool, job: &LaneJob, state: JobState, failure: &Failure
         job.id.uuid(),
         state.as_str(),
         error,
-        only_late,
+        end.name(),
         columns.ids[0],
         columns.kinds[0],
         columns.chats[0],
@@ -67,6 +110,39 @@ async fn end_as(pool: &PgPool, job: &LaneJob, state: JobState, failure: &Failure
     .fetch_all(pool)
     .await?;
     Ok(log::events(rows, job.tenant))
+}
+
+/// Jobs that nothing will come of, with the end that is theirs: of an account that is not linked any more; of a session that has been logged
+/// out or banned for `down_for`, unless they were queued on request; about a browser that is gone. Of all tenants, or of one session.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn doomed(pool: &PgPool, session: Option<SessionId>, down_for: Duration, limit: i64) -> Result<Vec<(LaneJob, QueuedEnd)>> {
+    let rows = sqlx::query!(
+        r#"select tenant, session, id, "end!" from (
+              select j.tenant, j.session, j.id,
+                     case when j.lane <> 'control' and c.account not in ('', coalesce(s.account, '')) and (j.state = 'queued' or j.wa_key is null)
+                               then 'account_changed'
+                          when j.lane = 'control' and j.kind <> 'logout' and s.owner is null
+                               and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict') then 'session_ended'
+                          when j.lane <> 'control' and j.state = 'queued' and not j.queue_when_down and s.state in ('logged_out', 'banned')
+                               and s.state_at <= clock_timestamp() - make_interval(secs => $2) then s.state end as "end!"
+                from job j join session s on s.id = j.session left join chat c on c.id = j.chat
+               where j.state in ('queued', 'running') and ($1::uuid is null or j.session = $1)) doomed
+            where "end!" is not null order by id limit $3"#,
+        session.map(SessionId::uuid),
+        down_for.as_secs_f64(),
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (tenant, session, job) = (TenantId::from_uuid(row.tenant), SessionId::from_uuid(row.session), JobId::from_uuid(row.id));
+        let end = QueuedEnd::from_name(&row.end);
+        jobs.extend(lane_jobs::load(pool, tenant, session, job).await?.zip(end));
+    }
+    Ok(jobs)
 }
 
 /// Jobs of all tenants whose time ran out while they waited, oldest first.

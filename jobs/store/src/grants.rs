@@ -170,7 +170,7 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
     let row = sqlx::query!(
         r#"with target as (
                select date_trunc('second', clock_timestamp()) as now from session s
-                where s.tenant = $1 and s.id = $5 and ($6::uuid is null or exists (
+                where s.tenant = $1 and s.id = $5 and s.deleting_at is null and ($6::uuid is null or exists (
                       select 1 from chat c where c.tenant = $1 and c.session = $5 and c.id = $6 and c.merged_into is null))
                   and (exists (select 1 from app_user u where u.tenant = $1 and u.id = $3)
                        or exists (select 1 from api_key k where k.tenant = $1 and k.id = $4 and k.revoked_at is null))

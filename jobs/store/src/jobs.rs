@@ -139,7 +139,8 @@ pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Jo
                   j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join chat jc on jc.id = j.chat left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session and s.deleting_at is null left join chat jc on jc.id = j.chat
+                  left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and j.id = $2
               and ($3::uuid is null or j.chat is null and j.created_by = $3 or exists (
                    select 1 from live_grant g join chat c on c.id = j.chat
@@ -180,7 +181,8 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limi
                   j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
-             from job j join session s on s.id = j.session left join chat jc on jc.id = j.chat left join message m on m.id = j.message and m.tenant = j.tenant
+             from job j join session s on s.id = j.session and s.deleting_at is null left join chat jc on jc.id = j.chat
+                  left join message m on m.id = j.message and m.tenant = j.tenant
             where j.tenant = $1 and ($2::uuid is null or j.session = $2) and ($3::text is null or j.state = $3)
               and ($4::uuid is null or j.chat in (select $4::uuid union select coalesce(n.merged_into, n.id) from chat n where n.id = $4))
               and ($5::uuid is null or j.id < $5) and ($8::text is null or j.reference = $8)

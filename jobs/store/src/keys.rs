@@ -116,7 +116,7 @@ pub async fn create(pool: &PgPool, tenant: TenantId, new: &NewKey<'_>, act: &Act
                select $2, $1, $3, $4, $5, $6, $7, $7::uuid[] is not null or $8::uuid[] is not null, $9::text[]::cidr[], $10
                 where exists (select 1 from app_user u where u.tenant = $1 and u.id = $3 and u.rol = 'ADMIN' and u.state = 'active')
                   and not exists (select 1 from unnest($7::uuid[]) x (id)
-                                   where not exists (select 1 from session s where s.tenant = $1 and s.id = x.id))
+                                   where not exists (select 1 from session s where s.tenant = $1 and s.id = x.id and s.deleting_at is null))
                   and not exists (select 1 from unnest($8::uuid[]) x (id)
                                    where not exists (select 1 from chat c where c.tenant = $1 and c.id = x.id and c.merged_into is null
                                                         and ($7::uuid[] is null or c.session = any($7))))

@@ -1,6 +1,6 @@
 //! Jobs as their owner sees them: what a lane holds, and the start.
 
-use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, Principal, SessionId, TenantId};
+use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, Principal, SessionId, SessionSettings, TenantId};
 use sqlx::PgPool;
 
 use crate::{Held, Result, accept::Waiting};
@@ -38,6 +38,8 @@ pub struct LaneJob {
     pub other_keys: Vec<String>,
     /// The job whose message it sends again.
     pub resend_of: Option<JobId>,
+    /// What the tenant has set for the session, now.
+    pub settings: SessionSettings,
 }
 
 /// Reads one job of a session. `None`: no such row.
@@ -47,9 +49,9 @@ pub struct LaneJob {
 pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobId) -> Result<Option<LaneJob>> {
     let row = sqlx::query!(
         r#"select j.lane, j.state, j.kind, j.command_version, j.command, coalesce(c.merged_into, j.chat) as chat, j.message, j.reference, j.created_by,
-                  exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.wa_key, j.resend_of,
+                  exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.wa_key, j.resend_of, s.settings,
                   array(select o.wa_key from job o where o.message = j.message and o.tenant = $1 and o.id <> j.id and o.wa_key is not null) as "other_keys!: Vec<String>"
-             from job j left join chat c on c.id = j.chat
+             from job j join session s on s.id = j.session left join chat c on c.id = j.chat
             where j.tenant = $1 and j.session = $2 and j.id = $3"#,
         tenant.uuid(),
         session.uuid(),
@@ -74,6 +76,7 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
         wa_key: r.wa_key,
         other_keys: r.other_keys,
         resend_of: r.resend_of.map(JobId::from_uuid),
+        settings: serde_json::from_value(r.settings).unwrap_or_default(),
     }))
 }
 
@@ -108,19 +111,21 @@ pub enum Start {
     Ended,
     /// Its time ran out while it was queued.
     Expired,
+    /// It was accepted for an account that is not the linked one any more.
+    OtherAccount,
     /// A smaller position of the write lane is unfinished: the lane lost an entry.
     Overtaken,
 }
 
-/// The last thing before the page is asked to act: one statement that checks ownership, state, expiry, and that nothing earlier in the write
-/// lane is unfinished. `attempt` is the count that [`load`] saw, so that a start whose answer was lost can be repeated; `wa_key` is stored
+/// The last thing before the page is asked to act: one statement that checks ownership, state, expiry, that the chat is one of the account
+/// that is linked now, and that nothing earlier in the write lane is unfinished. Of a deleted session only its logout starts. `attempt` is the count that [`load`] saw, so that a start whose answer was lost can be repeated; `wa_key` is stored
 /// once and kept.
 ///
 /// # Errors
 /// [`crate::StoreError`]; then nothing may be asked of the page.
 pub async fn start(pool: &PgPool, held: &Held, job: JobId, attempt: i32, wa_key: Option<&str>) -> Result<Start> {
     let started = sqlx::query_scalar!(
-        "with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+        "with held as (select tenant, account, deleting_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
               j as (
                   update job set state = 'running', attempt = attempt + 1, epoch = $2, wa_key = coalesce(wa_key, $6),
                          started_at = coalesce(started_at, clock_timestamp())
@@ -128,6 +133,9 @@ pub async fn start(pool: &PgPool, held: &Held, job: JobId, attempt: i32, wa_key:
                    where job.id = $4 and job.session = $1 and job.tenant = held.tenant
                      and (job.state = 'queued' and job.expires_at > clock_timestamp()
                           or job.state = 'running' and (job.epoch < $2 or job.attempt = $5))
+                     and (held.deleting_at is null or job.kind = 'logout')
+                     and (job.chat is null or job.wa_key is not null or exists (
+                          select 1 from chat c where c.id = job.chat and c.account in ('', coalesce(held.account, ''))))
                      and (job.lane <> 'write' or not exists (
                           select 1 from job smaller
                            where smaller.session = $1 and smaller.lane = 'write' and smaller.state in ('queued', 'running')
@@ -152,8 +160,9 @@ pub async fn start(pool: &PgPool, held: &Held, job: JobId, attempt: i32, wa_key:
 
 async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
     let row = sqlx::query!(
-        r#"select s.epoch = $3 and s.owner = $4 as "ours", j.state as "state?", j.expires_at <= clock_timestamp() as "late?"
-             from session s left join job j on j.id = $5 and j.session = s.id
+        r#"select s.epoch = $3 and s.owner = $4 as "ours", s.deleting_at is not null as "deleting!", j.state as "state?",
+                  j.expires_at <= clock_timestamp() as "late?", c.account not in ('', coalesce(s.account, '')) as "other?"
+             from session s left join job j on j.id = $5 and j.session = s.id left join chat c on c.id = j.chat
             where s.id = $1 and s.tenant = $2"#,
         held.session().uuid(),
         held.tenant().uuid(),
@@ -164,8 +173,12 @@ async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
     .fetch_optional(pool)
     .await?;
     let Some(row) = row.filter(|r| r.ours == Some(true)) else { return Ok(Start::Fenced) };
+    if row.deleting {
+        return Ok(Start::Ended);
+    }
     Ok(match row.state.as_deref().and_then(JobState::from_name) {
         Some(JobState::Queued) if row.late == Some(true) => Start::Expired,
+        Some(JobState::Queued | JobState::Running) if row.other == Some(true) => Start::OtherAccount,
         Some(JobState::Queued | JobState::Running) => Start::Overtaken,
         Some(JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) | None => Start::Ended,
     })

@@ -50,7 +50,7 @@ pub struct Claimable {
 }
 
 /// Sessions that some host should hold: those that are alive, whatever is wanted (an alive one that is wanted `stopped` has to be stopped
-/// by somebody). Sessions with unfinished jobs come first.
+/// by somebody), and those that are down and are to be logged out, which only their browser can do. Sessions with unfinished jobs come first.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -59,7 +59,9 @@ pub async fn claimable(pool: &PgPool) -> Result<Vec<Claimable>> {
         r#"select s.tenant, s.id, s.epoch, s.owner is not null as "owned!",
                   exists (select 1 from job j where j.session = s.id and j.state in ('queued', 'running')) as "has_work!"
              from session s join tenant t on t.id = s.tenant and t.state = 'active'
-            where s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
+            where (s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
+                   or exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'
+                                 and j.state in ('queued', 'running')))
               and (s.held_until is null or s.held_until < clock_timestamp())
             order by 5 desc, s.id"#
     )
@@ -103,7 +105,7 @@ pub async fn bump(pool: &PgPool, claim: &Claimable, owner: OwnerId, host: HostId
 pub struct StillHeld {
     /// Which.
     pub session: SessionId,
-    /// Whether it is wanted `running`.
+    /// Whether it is wanted `running`, or has yet to be logged out.
     pub wanted: bool,
 }
 
@@ -114,7 +116,10 @@ pub struct StillHeld {
 pub async fn still_held(pool: &PgPool, held: &[Held]) -> Result<Vec<StillHeld>> {
     let (ids, epochs, owners) = columns(held);
     let rows = sqlx::query!(
-        r#"select s.id, s.wanted = 'running' as "wanted!" from session s
+        r#"select s.id, s.wanted = 'running' or exists (
+                     select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
+                  as "wanted!"
+             from session s
              join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (id, epoch, owner) on s.id = h.id and s.epoch = h.epoch and s.owner = h.owner"#,
         &ids,
         &epochs,

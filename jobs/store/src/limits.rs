@@ -69,7 +69,7 @@ async fn all(connection: &mut PgConnection, tenant: TenantId) -> Result<Vec<Limi
     let rows = sqlx::query_as!(
         Limit,
         r#"select distinct on (name) name, value,
-                  case name when 'sessions' then (select count(*) from session where tenant = $1)
+                  case name when 'sessions' then (select count(*) from session where tenant = $1 and deleting_at is null)
                             when 'users' then (select count(*) from app_user where tenant = $1 and state <> 'disabled')
                             when 'apiKeys' then (select count(*) from api_key where tenant = $1 and revoked_at is null) end as used
              from usage_limit where tenant = $1 or tenant is null

@@ -25,6 +25,8 @@ pub struct Account {
 pub struct Owned {
     /// Whether its tenant wants it to run.
     pub wanted: bool,
+    /// Whether a job waits that logs the account out.
+    pub logout: bool,
     /// Where it was left.
     pub state: SessionState,
     /// And why.
@@ -43,7 +45,9 @@ pub struct Owned {
 /// [`crate::StoreError`].
 pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     let row = sqlx::query!(
-        r#"select wanted = 'running' as "wanted!", state, reason, account, profile, profile_row_id
+        r#"select wanted = 'running' as "wanted!", exists (
+                    select 1 from job j where j.session = $1 and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
+                  as "logout!", state, reason, account, profile, profile_row_id
              from session where id = $1 and tenant = $4 and epoch = $2 and owner = $3"#,
         held.session().uuid(),
         held.epoch(),
@@ -54,6 +58,7 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     .await?;
     Ok(row.map(|r| Owned {
         wanted: r.wanted,
+        logout: r.logout,
         state: SessionState::from_name(&r.state).unwrap_or(SessionState::Stopped),
         reason: r.reason.as_deref().and_then(Reason::from_name),
         account: r.account,
@@ -166,14 +171,17 @@ pub enum Linked {
 
 /// Binds the session to the account that the page is linked to. Chats made before the first link become the account's. A request that read
 /// the session before an earlier link may have made such a chat after it: where the account has one of the same name, that one goes on.
+/// Jobs of another account's chats do not start any more from here on; [`crate::ends::doomed`] finds them.
+///
+/// `ago`: since when the page has been linked. What arrived since then is announced, however long the page took to say whose it is.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linked> {
+pub async fn link(pool: &PgPool, held: &Held, account: &Account, ago: std::time::Duration) -> Result<Linked> {
     let linked = sqlx::query_scalar!(
         r#"with s as (
                     update session set account = $4, account_lid = coalesce($5, account_lid), account_name = coalesce($6, account_name),
-                           linked_at = case when account is distinct from $4 then clock_timestamp() else linked_at end,
+                           linked_at = case when account is distinct from $4 then clock_timestamp() - make_interval(secs => $7) else linked_at end,
                            history_at = case when account is distinct from $4 then null else history_at end,
                            allow_new_account = false
                      where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
@@ -205,7 +213,8 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account) -> Result<Linke
         held.owner().uuid(),
         account.phone,
         account.lid,
-        account.name
+        account.name,
+        ago.as_secs_f64()
     )
     .fetch_optional(pool)
     .await?;
@@ -230,6 +239,26 @@ pub async fn forget_profile(pool: &PgPool, held: &Held) -> Result<()> {
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Whether the account may now be taken back from another browser; remembers that it was. At most once `every` so often, whichever host asks.
+///
+/// # Errors
+/// [`crate::StoreError`]. `false`: it was taken back not long ago, or the session is no longer ours.
+pub async fn may_take_over(pool: &PgPool, held: &Held, every: std::time::Duration) -> Result<bool> {
+    let done = sqlx::query!(
+        "update session set takeover_at = clock_timestamp()
+          where id = $1 and tenant = $4 and epoch = $2 and owner = $3
+            and (takeover_at is null or takeover_at < clock_timestamp() - make_interval(secs => $5))",
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        held.tenant().uuid(),
+        every.as_secs_f64()
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Announces that messages may be missing since the session was last connected: its profile could not be kept. `None`: no longer ours.

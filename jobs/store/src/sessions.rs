@@ -1,7 +1,7 @@
 //! Sessions as their tenant sees them. What is `wanted` is written here; all else by the owner, under `held`.
 
 use chrono::{DateTime, Utc};
-use contract::{Event, EventId, EventType, Reason, SessionId, SessionState, Signal, TenantId};
+use contract::{Event, EventId, EventType, Reason, SessionId, SessionSettings, SessionState, Signal, TenantId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
@@ -30,6 +30,10 @@ pub struct Session {
     pub account_lid: Option<String>,
     /// Its name.
     pub account_name: Option<String>,
+    /// The only account that may be linked, as phone digits.
+    pub expected_account: Option<String>,
+    /// What its tenant has set.
+    pub settings: SessionSettings,
     /// When it was created.
     pub created_at: DateTime<Utc>,
 }
@@ -62,6 +66,8 @@ struct Row {
     account: Option<String>,
     account_lid: Option<String>,
     account_name: Option<String>,
+    expected_account: Option<String>,
+    settings: Value,
     created_at: DateTime<Utc>,
 }
 
@@ -79,6 +85,9 @@ impl Row {
             account: self.account,
             account_lid: self.account_lid,
             account_name: self.account_name,
+            expected_account: self.expected_account,
+            // Written by us only; what does not read back is at its default.
+            settings: serde_json::from_value(self.settings).unwrap_or_default(),
             created_at: self.created_at,
         }
     }
@@ -96,8 +105,8 @@ pub async fn fetch(pool: &PgPool, tenant: TenantId, named: &Named) -> Result<Opt
     };
     let row = sqlx::query_as!(
         Row,
-        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at
-           from session where tenant = $1 and (id = $2 or name = $3 or $4 and is_default)",
+        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, expected_account, settings, created_at
+           from session where tenant = $1 and deleting_at is null and (id = $2 or name = $3 or $4 and is_default)",
         tenant.uuid(),
         id,
         name,
@@ -116,8 +125,8 @@ pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, after: Option<Session
     let connection: &mut PgConnection = snapshot.connection();
     let rows = sqlx::query_as!(
         Row,
-        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at
-           from session where tenant = $1 and ($2::uuid is null or id > $2)
+        "select id, name, is_default, state, reason, state_at, account, account_lid, account_name, expected_account, settings, created_at
+           from session where tenant = $1 and deleting_at is null and ($2::uuid is null or id > $2)
             and ($4::uuid is null or exists (
                  select 1 from api_key k where k.tenant = $1 and k.id = $4 and (k.sessions is null or session.id = any(k.sessions))))
           order by id limit $3",
@@ -142,28 +151,112 @@ pub enum CreateSession {
     Store(#[from] StoreError),
 }
 
+/// A session to create.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession<'a> {
+    /// Unique within the tenant.
+    pub name: &'a str,
+    /// The only account that may be linked, as phone digits.
+    pub expected_account: Option<&'a str>,
+    /// What its tenant sets.
+    pub settings: SessionSettings,
+}
+
 /// Creates a session, stopped, with its position counter.
 ///
 /// # Errors
 /// [`CreateSession`].
-pub async fn create(pool: &PgPool, tenant: TenantId, name: &str) -> Result<Session, CreateSession> {
+pub async fn create(pool: &PgPool, tenant: TenantId, new: NewSession<'_>) -> Result<Session, CreateSession> {
     let row = sqlx::query_as!(
         Row,
         "with s as (
-             insert into session (id, tenant, name) values ($1, $2, $3)
-             returning id, name, is_default, state, reason, state_at, account, account_lid, account_name, created_at),
+             insert into session (id, tenant, name, expected_account, settings) values ($1, $2, $3, $4, $5)
+             returning id, name, is_default, state, reason, state_at, account, account_lid, account_name, expected_account, settings, created_at),
              p as (insert into lane_position (session, tenant) select id, $2 from s)
          select * from s",
         SessionId::new().uuid(),
         tenant.uuid(),
-        name
+        new.name,
+        new.expected_account,
+        json!(new.settings)
     )
     .fetch_one(pool)
     .await;
     match row {
         Ok(row) => Ok(row.session(tenant)),
-        Err(sqlx::Error::Database(why)) if why.constraint() == Some("session_tenant_name_key") => Err(CreateSession::NameTaken),
+        Err(why) if is_taken(&why) => Err(CreateSession::NameTaken),
         Err(why) => Err(StoreError::from(why).into()),
+    }
+}
+
+fn is_taken(why: &sqlx::Error) -> bool {
+    matches!(why, sqlx::Error::Database(why) if why.constraint() == Some("session_tenant_name_key"))
+}
+
+/// What a tenant changes of a session; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// A new name.
+    pub name: Option<String>,
+    /// Another account to expect, or none any more.
+    pub expected_account: Option<Option<String>>,
+    /// All settings.
+    pub settings: Option<SessionSettings>,
+    /// It becomes the default; the one that was is none any more.
+    pub make_default: bool,
+}
+
+/// Changes a session. `None`: the tenant has no such session (any more).
+///
+/// # Errors
+/// [`CreateSession`].
+pub async fn change(pool: &PgPool, tenant: TenantId, session: SessionId, change: &Change) -> Result<Option<Session>, CreateSession> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"update session set name = coalesce($3, name),
+                  expected_account = case when $4 then $5 else expected_account end,
+                  settings = coalesce($6, settings)
+            where id = $1 and tenant = $2 and deleting_at is null
+           returning id, name, is_default, state, reason, state_at, account, account_lid, account_name, expected_account, settings, created_at"#,
+        session.uuid(),
+        tenant.uuid(),
+        change.name,
+        change.expected_account.is_some(),
+        change.expected_account.clone().flatten(),
+        change.settings.map(|s| json!(s))
+    )
+    .fetch_optional(pool)
+    .await;
+    let row = match row {
+        Ok(row) => row,
+        Err(why) if is_taken(&why) => return Err(CreateSession::NameTaken),
+        Err(why) => return Err(StoreError::from(why).into()),
+    };
+    match row {
+        Some(row) if change.make_default && !row.is_default => Ok(make_default(pool, tenant, session).await?),
+        row => Ok(row.map(|row| row.session(tenant))),
+    }
+}
+
+/// One statement: the count makes the old default go before the new one comes, which the unique index demands of every instant.
+async fn make_default(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Option<Session>> {
+    loop {
+        let done = sqlx::query!(
+            "with off as (
+                 update session set is_default = false where tenant = $1 and is_default and id <> $2 returning 1)
+             update session set is_default = true
+              where id = $2 and tenant = $1 and deleting_at is null and (select count(*) from off) >= 0",
+            tenant.uuid(),
+            session.uuid()
+        )
+        .execute(pool)
+        .await;
+        match done {
+            Ok(_) => return fetch(pool, tenant, &Named::Id(session)).await,
+            // Two were made the default at the same moment: the later one sees the other now.
+            Err(sqlx::Error::Database(why)) if why.constraint() == Some("session_default_key") => {}
+            Err(why) => return Err(why.into()),
+        }
     }
 }
 
@@ -219,8 +312,8 @@ async fn write_wanted(pool: &PgPool, seen: &Session, wanted: Wanted) -> Result<O
     let data = status_data(seen, state, reason);
     let row = sqlx::query!(
         r#"with s as (
-               select id, $6 and ($4 = 'running' or owner is null) as moves from session where id = $1 and tenant = $2 and state = $3
-                  for no key update),
+               select id, $6 and ($4 = 'running' or owner is null) as moves from session
+                where id = $1 and tenant = $2 and state = $3 and deleting_at is null for no key update),
                u as (
                update session set wanted = $4,
                       allow_new_account = case when s.moves then $5 when $4 = 'running' then allow_new_account or $5 else allow_new_account end,
@@ -268,4 +361,58 @@ async fn write_wanted(pool: &PgPool, seen: &Session, wanted: Wanted) -> Result<O
 fn status_data(session: &Session, state: SessionState, reason: Option<Reason>) -> Value {
     let me = session.account.as_ref().map(|phone| json!({"phone": phone, "lid": session.account_lid, "name": session.account_name}));
     json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me}})
+}
+
+/// Sessions of all tenants that have been waiting for a host for `after` and do not say so yet.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration) -> Result<Vec<(TenantId, SessionId)>> {
+    let rows = sqlx::query!(
+        "select tenant, id from session
+          where state = 'starting' and wanted = 'running' and owner is null and deleting_at is null and reason is distinct from 'capacity'
+            and state_at <= clock_timestamp() - make_interval(secs => $1)",
+        after.as_secs_f64()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.id))).collect())
+}
+
+/// Says that a start waits for a free slot. `None`: it does not wait any more.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lacks_capacity(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Option<Event>> {
+    let Some(seen) = fetch(pool, tenant, &Named::Id(session)).await? else { return Ok(None) };
+    let Some((state, reason)) = seen.state.next(Signal::NoCapacity) else { return Ok(None) };
+    let (id, data) = (EventId::new(), status_data(&seen, state, reason));
+    let row = sqlx::query!(
+        r#"with s as (
+               update session set reason = $3 where id = $1 and tenant = $2 and state = 'starting' and owner is null and deleting_at is null
+               returning tenant),
+               c as (
+               update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant returning seq, clock_timestamp() as at)
+           insert into event (tenant, seq, day, id, type, at, session, data)
+           select $2, seq, (at at time zone 'UTC')::date, $4, $5, at, $1, $6 from c
+           returning seq, at"#,
+        session.uuid(),
+        tenant.uuid(),
+        reason.map(Reason::as_str),
+        id.uuid(),
+        EventType::SessionStatus.as_str(),
+        data
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|r| Event {
+        id,
+        seq: r.seq,
+        kind: EventType::SessionStatus,
+        timestamp: r.at,
+        tenant,
+        session: Some(session),
+        chat: None,
+        data,
+    }))
 }

@@ -45,10 +45,12 @@ async function findMessage(wpp: Wpp, keys: string[], idPart: string): Promise<Fo
   return key ? known(wpp, [key]) : null;
 }
 
-async function sendText(wpp: Wpp, { chat, text, key, quoted }: { chat: string; text: string; key: string; quoted?: string | null }) {
+interface Text { chat: string; text: string; key: string; quoted?: string | null; markRead: boolean }
+
+async function sendText(wpp: Wpp, { chat, text, key, quoted, markRead }: Text) {
   if (await known(wpp, [key])) throw refuse('duplicate_id', 'the page has a message of this id');
   const sent = await wpp.chat.sendTextMessage(chat, text, {
-    messageId: key, waitForAck: false, linkPreview: false, markIsRead: false, detectMentioned: false, ...(quoted ? { quotedMsg: quoted } : {}),
+    messageId: key, waitForAck: false, linkPreview: false, markIsRead: markRead, detectMentioned: false, ...(quoted ? { quotedMsg: quoted } : {}),
   });
   return { id: str(sent.id), ack: Number(sent.ack ?? 0) };
 }
@@ -98,6 +100,7 @@ const table = (wpp: Wpp): Record<string, Call> => ({
   'rows.head': () => head(),
   'messages.above': ({ rowId, limit }) => above(wpp, rowId, limit),
   'contact.exists': ({ phone }) => contactExists(wpp, phone),
+  takeover: () => { need('WAWebSocketModel').Socket.takeover(); },
   // wa-js waits for an event that newer pages do not send; the page loads anew when it is done.
   logout: () => { need('WAWebSocketModel').Socket.logout(); },
   'chats.list': ({ offset, limit }) => listChats(wpp, offset, limit),

@@ -101,6 +101,8 @@ calls! {
         key: String,
         /// The key of a message to quote.
         quoted: Option<String>,
+        /// Whether the chat is marked as read as well.
+        mark_read: bool,
     } -> SentMessage;
 
     /// Marks a chat as read.
@@ -125,6 +127,9 @@ calls! {
         /// Digits only, with country code.
         phone: String,
     } -> Option<KnownContact>;
+
+    /// After another browser took the account over: takes it back. The page refuses where it was not.
+    "takeover" TakeOver {} -> ();
 
     /// Unlinks this device. The page loads anew; [`PageEvent::LoggedOut`](super::PageEvent::LoggedOut) says when it is done.
     "logout" Logout {} -> ();

@@ -18,7 +18,7 @@ mod spawn;
 pub use calls::{
     CallError, ChatInfo, ContactExists, FindMessage, FoundMessage, KnownContact, ListChats, ListContacts, Logout, MarkRead, MemberInfo,
     MessagesAbove, PageCall, PairingCode, People, Person, QrCode, RefreshQr, ResolveChat, ResolvedChat, Row, Rows, RowsHead, SendText,
-    SentMessage, State,
+    SentMessage, State, TakeOver,
 };
 pub use chromium::{EnvError, LaunchError};
 pub use events::{PageAck, PageEvent, PageMessage, StreamState};

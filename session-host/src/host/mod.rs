@@ -105,6 +105,9 @@ async fn reconcile(services: Services, stopping: CancellationToken) {
         if let Err(error) = queue::reconcile::round(&services.pool, &services.redis, &mut seen).await {
             tracing::warn!(%error, "reconciliation round failed");
         }
+        if let Err(error) = queue::tidy::round(&services.pool, &services.redis, &services.timings).await {
+            tracing::warn!(%error, "sessions without an owner not tidied up");
+        }
         tokio::select! {
             () = tokio::time::sleep(services.timings.reconcile_every()) => {}
             () = stopping.cancelled() => return,

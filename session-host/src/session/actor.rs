@@ -1,40 +1,66 @@
 //! A session's life: browser up, page events into state, browser down, lease given back.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{sync::Arc, time::Duration};
+
+use contract::{ProfileId, Reason, SessionState, Signal};
+use store::owned::{Account, Owned};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
 };
 
-use contract::{Jid, ProfileId, Reason, SessionState, Signal};
-use store::owned::{Account, Linked, Owned};
-use tokio::sync::{Notify, mpsc, oneshot};
-
-use super::{Ending, Shared, lanes_open, recorder::Record};
+use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, recorder::Record};
 use crate::browser::{self, Browser, PageEvent, ProfileDir, RefreshQr, StreamState};
 
 /// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
 const QR_LISTS: u32 = 5;
 /// Browser starts in a row without becoming useful before the session is `failed`.
 const MOST_RESTARTS: u32 = 6;
+/// Reports of a page that are kept until it is known whose they are.
+const MOST_UNBOUND: usize = 4096;
 /// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
 const QR_TTL: Duration = Duration::from_secs(20);
 
+/// How long a release waits for the outcome of a control job.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a browser's life ended.
-enum After {
+pub(super) enum After {
     /// Start another one.
     Restart,
+    /// Somebody asked for another one.
+    Ordered,
     /// The session ends here.
     End(Ending),
 }
 
-struct Actor {
-    shared: Arc<Shared>,
-    state: SessionState,
+/// What the actor hears while a browser runs.
+enum Next {
+    End(Ending),
+    Order(Order),
+    Takeover,
+    Event(PageEvent),
+    Gone,
+}
+
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: SessionState,
     reason: Option<Reason>,
-    me: Option<Account>,
+    pub(super) me: Option<Account>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    /// The browser runs only to log the account out: its tenant sees no other state.
+    pub(super) visit: bool,
+    /// The page's account is the session's. Before that nothing of it is recorded.
+    pub(super) bound: bool,
+    /// What the page reported before that.
+    pub(super) unbound: Vec<PageEvent>,
+    pub(super) takeover: Takeover,
     /// The driver of the current document is complete.
     ready: bool,
-    stream: Option<StreamState>,
+    pub(super) stream: Option<StreamState>,
+    /// When the page first said that a phone has linked it.
+    pub(super) registered: Option<Instant>,
     qr_lists: u32,
     /// The page has all from before the link.
     history: bool,
@@ -43,7 +69,7 @@ struct Actor {
 }
 
 /// Runs a session that was claimed, until it is released or lost. `on_change` tells the host that a browser came or went.
-pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, on_change: Arc<Notify>) {
+pub(super) async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, orders: mpsc::Receiver<Order>, on_change: Arc<Notify>) {
     let recorder = shared.services.tasks.spawn(super::recorder::run(shared.clone(), records));
     let forward = {
         let shared = shared.clone();
@@ -63,7 +89,7 @@ pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, on_change
     tokio::select! {
         () = forward => {}
         () = fence => {}
-        () = live(&shared) => {}
+        () = live(&shared, orders) => {}
     }
     shared.gone.cancel();
     recorder.abort();
@@ -71,21 +97,31 @@ pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, on_change
     shared.services.hub.let_go(&shared.lease);
 }
 
-async fn live(shared: &Arc<Shared>) {
+async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
     let Some(owned) = load(shared).await else { return };
     let mut actor = Actor {
         shared: shared.clone(),
         state: owned.state,
         reason: owned.reason,
         me: owned.account.clone().map(|phone| Account { phone, lid: None, name: None }),
+        orders,
+        visit: !owned.wanted && owned.logout,
+        bound: false,
+        unbound: Vec::new(),
+        takeover: Takeover::No,
         ready: false,
         stream: None,
+        registered: None,
         qr_lists: 0,
         history: false,
         restarts: 0,
     };
-    let ending = if owned.wanted { actor.browse(owned).await } else { Ending::Stop };
+    let ending = if owned.wanted || owned.logout { actor.browse(owned).await } else { Ending::Stop };
     shared.services.hub.close_lanes(shared.session());
+    shared.over.send_replace(Some(ending));
+    if ending != Ending::Fence {
+        let _ = tokio::time::timeout(OUTCOME_WITHIN, shared.controls_ended()).await;
+    }
     match ending {
         Ending::Fence => {}
         Ending::Stop => {
@@ -96,7 +132,7 @@ async fn live(shared: &Arc<Shared>) {
     }
 }
 
-async fn load(shared: &Shared) -> Option<Owned> {
+pub(super) async fn load(shared: &Shared) -> Option<Owned> {
     loop {
         match store::owned::load(&shared.services.pool, shared.lease.held()).await {
             Ok(owned) => return owned,
@@ -137,6 +173,14 @@ impl Actor {
             };
             match after {
                 After::End(ending) => return ending,
+                After::Ordered => {
+                    self.signal(Signal::Restarting).await;
+                    match load(&self.shared).await {
+                        Some(now) => owned = now,
+                        None => return Ending::Fence,
+                    }
+                    continue;
+                }
                 After::Restart if self.restarts >= MOST_RESTARTS => {
                     self.signal(Signal::GaveUp(Reason::BrowserFailed)).await;
                     return Ending::Drain;
@@ -173,7 +217,8 @@ impl Actor {
             }
         };
         shared.set_browser(Some(browser.clone()));
-        (self.ready, self.stream) = (false, None);
+        (self.ready, self.stream, self.bound, self.takeover) = (false, None, false, Takeover::No);
+        self.unbound.clear();
         let after = self.hear(&browser, &mut heard).await;
         self.set_working(false);
         match &after {
@@ -189,11 +234,14 @@ impl Actor {
                 self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over
                 browser.close().await;
             }
-            After::End(_) | After::Restart => {
+            After::End(_) | After::Restart | After::Ordered => {
                 browser.close().await;
             }
         }
         shared.set_browser(None);
+        if matches!(after, After::End(Ending::None)) {
+            self.remove_if_forgotten(browser, profile).await;
+        }
         if let Err(error) = queue::qr::clear(&shared.services.redis, &shared.lease).await {
             tracing::debug!(%error, "QR not cleared: it expires");
         }
@@ -228,51 +276,63 @@ impl Actor {
         let shared = self.shared.clone();
         let mut ending = shared.ending.subscribe();
         loop {
-            let event = tokio::select! {
+            let next = tokio::select! {
                 biased;
-                () = shared.lease.fenced() => return After::End(Ending::Fence),
-                () = shared.gone.cancelled() => return After::End(Ending::Fence),
-                _ = ending.wait_for(|e| *e != Ending::None) => return After::End(*shared.ending.borrow()),
-                event = heard.recv() => event,
+                () = shared.lease.fenced() => Next::End(Ending::Fence),
+                () = shared.gone.cancelled() => Next::End(Ending::Fence),
+                _ = ending.wait_for(|e| *e != Ending::None) => Next::End(*shared.ending.borrow()),
+                Some(order) = self.orders.recv() => Next::Order(order),
+                () = self.takeover.due() => Next::Takeover,
+                event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
-            let Some(event) = event else { return After::Restart };
-            if let Some(after) = self.on(browser, event).await {
-                return after;
+            let after = match next {
+                Next::End(ending) => return After::End(ending),
+                Next::Gone => return After::Restart,
+                Next::Order(order) => self.obey(order, browser, heard).await,
+                Next::Takeover => self.takeover_due(browser).await,
+                Next::Event(event) => self.on(browser, event).await,
+            };
+            match after {
+                None => {}
+                // Not left to the phone's owner: the account that was refused is logged out before the browser closes.
+                Some(After::End(Ending::None)) if self.refused() => {
+                    self.unlink(browser, heard).await;
+                    return self.logged_out(Reason::WrongAccount).await;
+                }
+                Some(after) => return after,
             }
         }
     }
 
-    async fn on(&mut self, browser: &Browser, event: PageEvent) -> Option<After> {
+    pub(super) async fn on(&mut self, browser: &Browser, event: PageEvent) -> Option<After> {
         match event {
             PageEvent::Document(_) => {
                 (self.ready, self.history) = (false, false);
+                self.shared.set_stage(Stage::Away);
                 self.set_working(false);
             }
             PageEvent::Ready { .. } => {
                 self.ready = true;
-                return self.judge(browser).await;
+                return self.judge().await;
             }
             PageEvent::Stream(stream) => {
+                self.registered = stream.registered.then(|| self.registered.unwrap_or_else(Instant::now));
                 self.stream = Some(stream);
-                return self.judge(browser).await;
+                return self.judge().await;
             }
             PageEvent::Qr { code, ttl_ms } => self.show_code(code, ttl_ms).await,
             PageEvent::Socket(state) if state == "UNPAIRED_IDLE" => return self.next_list(browser).await,
             PageEvent::Socket(_) | PageEvent::Beat => {}
-            PageEvent::Message(message) => {
-                self.tell_jobs(message.from_me, &message.id_part, message.ack);
-                let _ = self.shared.records.send(Record::Message(message)).await;
-            }
-            PageEvent::Ack(ack) => {
-                for wa_id in ack.id_parts {
-                    self.tell_jobs(true, &wa_id, ack.ack);
-                    let receipt = store::receipts::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
-                    let _ = self.shared.records.send(Record::Receipt(receipt)).await;
+            // Whose they are is not known yet; what does not fit is found in the page's rows afterwards.
+            early @ (PageEvent::Message(_) | PageEvent::Ack(_)) if !self.bound => {
+                if self.unbound.len() < MOST_UNBOUND {
+                    self.unbound.push(early);
                 }
             }
+            event @ (PageEvent::Message(_) | PageEvent::Ack(_)) => self.record(event).await,
             PageEvent::History => {
-                // Before the account is bound nothing of it may be written down.
                 self.history = true;
+                // Otherwise it is read once the session works.
                 if self.state == SessionState::Working {
                     let _ = self.shared.records.send(Record::History).await;
                 }
@@ -288,11 +348,13 @@ impl Actor {
             }
             PageEvent::Silent | PageEvent::Crashed => {
                 self.ready = false;
+                self.shared.set_stage(Stage::Away);
                 self.set_working(false);
                 self.signal(Signal::BrowserLost).await;
             }
             PageEvent::Unreachable { .. } => {
                 self.ready = false;
+                self.shared.set_stage(Stage::Away);
                 self.set_working(false);
                 self.signal(Signal::ConnectionLost).await;
             }
@@ -308,6 +370,24 @@ impl Actor {
         None
     }
 
+    /// Has the recorder write down what the page reports of its account.
+    pub(super) async fn record(&self, event: PageEvent) {
+        match event {
+            PageEvent::Message(message) => {
+                self.tell_jobs(message.from_me, &message.id_part, message.ack);
+                let _ = self.shared.records.send(Record::Message(message)).await;
+            }
+            PageEvent::Ack(ack) => {
+                for wa_id in ack.id_parts {
+                    self.tell_jobs(true, &wa_id, ack.ack);
+                    let receipt = store::receipts::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
+                    let _ = self.shared.records.send(Record::Receipt(receipt)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn tell_jobs(&self, from_me: bool, wa_id: &str, ack: i64) {
         if let (true, Ok(ack @ 1..)) = (from_me, i16::try_from(ack)) {
             let _ = self.shared.acks.send((wa_id.to_owned(), ack));
@@ -315,14 +395,19 @@ impl Actor {
     }
 
     /// What driver and stream together mean.
-    async fn judge(&mut self, browser: &Browser) -> Option<After> {
+    pub(super) async fn judge(&mut self) -> Option<After> {
         let stream = self.stream.clone()?;
         if stream.needs_update {
             return Some(self.give_up(Signal::GaveUp(Reason::Outdated)).await);
         }
         if stream.mode == "CONFLICT" || stream.socket.as_deref() == Some("CONFLICT") {
-            return Some(self.give_up(Signal::Conflict).await);
+            return self.replaced().await;
         }
+        self.shared.set_stage(match (self.ready, stream.registered, stream.socket.as_deref()) {
+            (true, false, _) if stream.mode == "QR" => Stage::Code,
+            (true, true, None | Some("CONNECTED")) => Stage::Linked,
+            _ => Stage::Away,
+        });
         if !stream.registered {
             if stream.mode == "QR" && self.state != SessionState::Linking {
                 if matches!(self.state, SessionState::Syncing | SessionState::Working | SessionState::Reconnecting) {
@@ -332,9 +417,13 @@ impl Actor {
             }
             return None;
         }
+        if let Some(after) = self.bind(&stream).await {
+            return Some(after);
+        }
         let connected = stream.socket.as_deref().is_none_or(|s| s == "CONNECTED");
         if stream.mode == "MAIN" && self.ready && connected {
-            return self.work(browser, &stream).await;
+            self.work().await;
+            return None;
         }
         self.set_working(false);
         if stream.mode == "MAIN" && !connected {
@@ -345,32 +434,19 @@ impl Actor {
         None
     }
 
-    /// Ready, registered and MAIN: bind the account, open the lanes, look for what was missed.
-    async fn work(&mut self, browser: &Browser, stream: &StreamState) -> Option<After> {
-        if self.state == SessionState::Working && *self.shared.working.borrow() {
-            return None;
+    /// Ready, registered and MAIN, and the account is the session's: open the lanes, look for what was missed.
+    async fn work(&mut self) {
+        if !self.bound || self.visit || self.state == SessionState::Working && *self.shared.working.borrow() {
+            return;
         }
-        let phone = stream.me.as_deref().and_then(|me| me.parse::<Jid>().ok()).and_then(|jid| jid.phone().map(str::to_owned))?;
-        let account = Account { phone, lid: stream.me_lid.clone(), name: stream.pushname.clone() };
-        let (answer, linked) = oneshot::channel();
-        let _ = self.shared.records.send(Record::Link(account.clone(), answer)).await;
-        match linked.await {
-            Ok(Linked::Accepted) => {}
-            Ok(Linked::WrongAccount) => {
-                let _ = browser.call(&browser::Logout {}, "logout-wrong-account", Duration::from_secs(10)).await;
-                return Some(self.logged_out(Reason::WrongAccount).await);
-            }
-            Ok(Linked::Fenced) | Err(_) => return Some(After::End(Ending::Fence)),
-        }
-        self.me = Some(account);
         (self.restarts, self.qr_lists) = (0, 0);
+        self.takeover = Takeover::No;
         self.signal(Signal::Ready).await;
         let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile }).await;
         self.set_working(lanes_open(self.state));
-        None
     }
 
-    fn set_working(&self, works: bool) {
+    pub(super) fn set_working(&self, works: bool) {
         let changed = self.shared.working.send_if_modified(|now| std::mem::replace(now, works) != works);
         if changed && works {
             self.shared.services.hub.open(self.shared.session());
@@ -416,23 +492,15 @@ impl Actor {
         }
     }
 
-    async fn logged_out(&mut self, reason: Reason) -> After {
-        // Its rows and numbers are gone with the link: the next start begins with an empty directory.
-        if let Err(error) = store::owned::forget_profile(&self.shared.services.pool, self.shared.lease.held()).await {
-            tracing::warn!(session = %self.shared.session(), %error, "profile not let go");
-        }
-        self.give_up(Signal::LoggedOut(reason)).await
-    }
-
     /// Ends the session in a state that only a person leaves.
-    async fn give_up(&mut self, signal: Signal) -> After {
+    pub(super) async fn give_up(&mut self, signal: Signal) -> After {
         self.set_working(false);
         self.signal(signal).await;
         After::End(Ending::None)
     }
 
     /// Changes the state, and waits until it is written.
-    async fn signal(&mut self, signal: Signal) {
+    pub(super) async fn signal(&mut self, signal: Signal) {
         let Some((state, reason)) = self.state.next(signal) else { return };
         if (state, reason) == (self.state, self.reason) {
             return;

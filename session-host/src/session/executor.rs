@@ -11,12 +11,13 @@ use contract::{
 };
 use queue::Done;
 use store::{
+    ends::QueuedEnd,
     lane_jobs::{LaneJob, Start},
     outcomes::Recorded,
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Seen, Shared, recipient, recorder};
+use super::{Seen, Shared, control, recipient, recorder};
 use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
 
 /// For calls that only read.
@@ -25,7 +26,7 @@ const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
 const MOST_STARTS: i32 = 2;
 
 /// The attempt must be given up: the session is no longer ours, or not in a state to run it. The lane entry stays.
-struct GivenUp;
+pub(super) struct GivenUp;
 
 /// Runs one job to its outcome. The caller acks the lane entry on [`Done::Ack`].
 pub async fn execute(shared: Arc<Shared>, job: Arc<LaneJob>) -> Done {
@@ -56,6 +57,10 @@ async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
     match &job.command {
         Ok(Command::SendText(send)) => send_text(shared, job, send).await,
         Ok(Command::MarkRead(read)) => mark_read(shared, job, read).await,
+        Ok(Command::PairingCode(asked)) => control::run(shared, job, control::Kind::PairingCode(&asked.phone)).await,
+        Ok(Command::Restart) => control::run(shared, job, control::Kind::Restart).await,
+        Ok(Command::Logout) => control::run(shared, job, control::Kind::Logout).await,
+        Ok(Command::Screenshot) => control::run(shared, job, control::Kind::Screenshot).await,
         Err(_) => Ok(Done::Again),
     }
 }
@@ -98,7 +103,13 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         // Sent before under this id (a resend, or a job lost with its rows): what is there is all that may be.
         return prove(shared, job, &key, &wa_id, &mut acks).await;
     }
-    let call = browser::SendText { chat: resolved.chat, text: send.text.clone(), key: key.clone(), quoted: None };
+    let call = browser::SendText {
+        chat: resolved.chat,
+        text: send.text.clone(),
+        key: key.clone(),
+        quoted: None,
+        mark_read: job.settings.mark_read_on_send,
+    };
     match hand_over(shared, job.id, &call).await? {
         Handed::Taken => {
             let _ = fault_point!("page.lid_flip", "job" => job.id, "session" => job.session);
@@ -136,7 +147,7 @@ async fn mark_read(shared: &Shared, job: &LaneJob, read: &MarkRead) -> Result<Do
 }
 
 /// `None`: started. Otherwise what becomes of the lane entry.
-async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Option<Done>, GivenUp> {
+pub(super) async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Option<Done>, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     match store::lane_jobs::start(pool, held, job.id, job.attempt, key).await {
         Ok(Start::Started { .. }) => Ok(None),
@@ -145,13 +156,8 @@ async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Opti
             shared.gone.cancel();
             Err(GivenUp)
         }
-        Ok(Start::Expired) => match store::ends::end_queued(pool, job, store::ends::QueuedEnd::Expired).await {
-            Ok(events) => {
-                recorder::publish(shared, events).await;
-                Ok(Some(Done::Ack))
-            }
-            Err(_) => Err(GivenUp),
-        },
+        Ok(Start::Expired) => end(shared, job, QueuedEnd::Expired).await,
+        Ok(Start::OtherAccount) => end(shared, job, QueuedEnd::AccountChanged).await,
         Ok(Start::Overtaken) => {
             let rebuilt = queue::lanes::rebuild(pool, &shared.services.redis, held.tenant(), held.session()).await;
             tracing::info!(session = %shared.session(), job = %job.id, ?rebuilt, "an earlier job was missing in the lane");
@@ -162,6 +168,13 @@ async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Opti
             Err(GivenUp)
         }
     }
+}
+
+/// A job that may not start any more.
+async fn end(shared: &Shared, job: &LaneJob, end: QueuedEnd) -> Result<Option<Done>, GivenUp> {
+    let events = store::ends::end_queued(&shared.services.pool, job, end).await.map_err(|_| GivenUp)?;
+    recorder::publish(shared, events).await;
+    Ok(Some(Done::Ack))
 }
 
 /// What the page did with a call that acts.
@@ -349,7 +362,7 @@ async fn proof_of(shared: &Shared, job: &LaneJob, outcome: &Outcome) -> Result<O
 }
 
 /// Records the outcome until the database has answered, tells the stream, and lets the lane go on.
-async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<Done, GivenUp> {
+pub(super) async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome) -> Result<Done, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     loop {
         let recorded = {

@@ -3,23 +3,28 @@
 //! The actor owns the browser and the session's state. [`Shared`] is what jobs see of it. The [`recorder`] is the only writer of what the
 //! page reports, so that facts reach the log in the order in which they were heard.
 
+mod account;
 mod acks;
 mod actor;
+mod control;
 mod executor;
 mod messages;
 mod people;
 mod recipient;
 mod recorder;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use contract::{SessionId, SessionState, Timings};
 use queue::{Hub, Lease, Redis};
 use store::PgPool;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use actor::run;
+use actor::run;
 pub use executor::execute;
 
 use crate::browser::{Browser, BrowserEnv};
@@ -56,6 +61,25 @@ pub enum Ending {
     Fence,
 }
 
+/// What the page can be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing.
+    Away,
+    /// It asks to be linked.
+    Code,
+    /// It is linked and connected.
+    Linked,
+}
+
+/// What a control job asks of the actor.
+enum Order {
+    /// A new browser. Answered when the old one is about to go.
+    Restart(oneshot::Sender<()>),
+    /// Unlink the device. Answered when the session's state says so; `false`: the page was not linked, or did not confirm it.
+    Logout(oneshot::Sender<bool>),
+}
+
 /// A receipt as jobs wait for it: id part and ack.
 type Seen = (String, i16);
 
@@ -74,6 +98,13 @@ pub struct Shared {
     /// Receipts and outcomes are read and written by turns.
     writing: tokio::sync::Mutex<()>,
     ending: watch::Sender<Ending>,
+    /// What the page can be asked, and how many browsers were started for the session here.
+    page: watch::Sender<(Stage, u64)>,
+    orders: mpsc::Sender<Order>,
+    /// Control jobs whose outcome is not written yet.
+    controls: watch::Sender<usize>,
+    /// Set when the actor is through, before it releases the session.
+    over: watch::Sender<Option<Ending>>,
     /// Cancelled when nothing may be done for the session any more.
     gone: CancellationToken,
 }
@@ -105,15 +136,66 @@ impl Shared {
         self.browser_changed.notified().await;
     }
 
+    fn set_stage(&self, stage: Stage) {
+        self.page.send_if_modified(|(now, _)| std::mem::replace(now, stage) != stage);
+    }
+
+    /// The page's stage, once it is one that fits.
+    async fn stage(&self, within: Duration, fits: impl Fn(Stage) -> bool) -> Option<Stage> {
+        let mut page = self.page.subscribe();
+        let found = tokio::time::timeout(within, page.wait_for(|(stage, _)| fits(*stage))).await;
+        found.ok()?.ok().map(|page| page.0)
+    }
+
+    fn browsers_started(&self) -> u64 {
+        self.page.borrow().1
+    }
+
+    async fn browser_is_there(&self) {
+        let mut page = self.page.subscribe();
+        while self.browser().is_none() && page.changed().await.is_ok() {}
+    }
+
+    fn control_begins(&self) -> ControlRuns<'_> {
+        self.controls.send_modify(|n| *n += 1);
+        ControlRuns(self)
+    }
+
+    /// When no control job runs.
+    async fn controls_ended(&self) {
+        let _ = self.controls.subscribe().wait_for(|n| *n == 0).await;
+    }
+
+    /// How the actor ended.
+    async fn over(&self) -> Ending {
+        let mut over = self.over.subscribe();
+        match over.wait_for(Option::is_some).await {
+            Ok(ending) => ending.unwrap_or(Ending::Fence),
+            Err(_) => Ending::Fence,
+        }
+    }
+
     fn set_browser(&self, browser: Option<Browser>) {
+        let started = u64::from(browser.is_some());
         *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = browser;
+        self.page.send_modify(|page| *page = (Stage::Away, page.1 + started));
         self.browser_changed.notify_one();
+    }
+}
+
+/// A control job between its start and its outcome.
+struct ControlRuns<'a>(&'a Shared);
+
+impl Drop for ControlRuns<'_> {
+    fn drop(&mut self) {
+        self.0.controls.send_modify(|n| *n -= 1);
     }
 }
 
 /// Takes a claimed session on. The actor ends by releasing or losing the lease; its handle is what the host keeps meanwhile.
 pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Arc<Shared>, impl Future<Output = ()> + Send + use<>) {
     let (records, record_rx) = mpsc::channel(4096);
+    let (orders, order_rx) = mpsc::channel(4);
     let shared = Arc::new(Shared {
         lease,
         services: services.clone(),
@@ -125,9 +207,13 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         people: tokio::sync::Mutex::default(),
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
+        page: watch::Sender::new((Stage::Away, 0)),
+        orders,
+        controls: watch::Sender::new(0),
+        over: watch::Sender::new(None),
         gone: CancellationToken::new(),
     });
-    let actor = run(shared.clone(), record_rx, on_change);
+    let actor = run(shared.clone(), record_rx, order_rx, on_change);
     (shared, actor)
 }
 

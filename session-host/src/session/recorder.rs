@@ -14,7 +14,10 @@ use store::{
     owned::{Account, Linked},
     receipts::Receipt,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{Shared, acks, messages, people};
 use crate::browser::{MessagesAbove, PageMessage};
@@ -31,8 +34,8 @@ pub enum Record {
     Receipt(Receipt),
     /// The session's state, its account where known, and whether this also ends the wish to run. Answered when it is written.
     State(SessionState, Option<Reason>, Option<Account>, bool, oneshot::Sender<()>),
-    /// The account that the page is linked to.
-    Link(Account, oneshot::Sender<Linked>),
+    /// The account that the page is linked to, and since when.
+    Link(Account, Instant, oneshot::Sender<Linked>),
     /// Compare the page's rows with ours: something may have been missed.
     Reconcile,
     /// The page has all that the phone hands over from before the link.
@@ -94,8 +97,8 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             let _ = written.send(());
             Ok(())
         }
-        Record::Link(account, answer) => {
-            let linked = until_known(shared, || store::owned::link(pool, held, &account)).await?;
+        Record::Link(account, since, answer) => {
+            let linked = until_known(shared, || store::owned::link(pool, held, &account, since.elapsed())).await?;
             if linked == Linked::Fenced {
                 return Err(Fenced);
             }

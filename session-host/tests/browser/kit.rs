@@ -162,7 +162,7 @@ impl Rig {
 
     /// Hands over a text under the id that `name` gives, as the job of that name.
     pub async fn send(&self, chat: &str, name: &str) -> Result<SentMessage, CallError> {
-        let call = SendText { chat: chat.into(), text: format!("text of {name}"), key: key(chat, name), quoted: None };
+        let call = SendText { chat: chat.into(), text: format!("text of {name}"), key: key(chat, name), quoted: None, mark_read: false };
         self.browser.call(&call, name, LONG).await
     }
 

@@ -56,7 +56,7 @@ fn a_repeated_call_joins_the_first_and_a_known_id_is_refused() {
         assert_eq!(rig.send(&chat, "twin").await.unwrap().id, key(&chat, "twin"));
         assert_eq!(shown(&sim).await.len(), 1);
 
-        let again = SendText { chat: chat.clone(), text: "once more".into(), key: key(&chat, "twin"), quoted: None };
+        let again = SendText { chat: chat.clone(), text: "once more".into(), key: key(&chat, "twin"), quoted: None, mark_read: false };
         let refused = rig.browser.call(&again, "another call id", LONG).await;
         assert!(matches!(&refused, Err(CallError::Page { code, .. }) if code == "duplicate_id"), "{refused:?}");
         let foreign = SendText { key: key("5511000000000@c.us", "stray"), ..again };

@@ -166,7 +166,7 @@ async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, st
     let held = *lease.held();
     match store::lane_jobs::start(&stores.pool, &held, job.id, job.attempt, None).await {
         Ok(Start::Started { .. }) => {}
-        Ok(Start::Ended | Start::Expired) => return Done::Ack,
+        Ok(Start::Ended | Start::Expired | Start::OtherAccount) => return Done::Ack,
         Ok(Start::Fenced) | Err(_) => return Done::Again,
         Ok(Start::Overtaken) => {
             let _ = queue::lanes::rebuild(&stores.pool, &stores.redis, job.tenant, job.session).await;

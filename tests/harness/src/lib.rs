@@ -15,6 +15,7 @@ pub mod simulator;
 pub mod sse;
 mod stack;
 mod user;
+pub mod visitor;
 mod wait;
 
 pub use client::ApiClient;

@@ -80,6 +80,11 @@ impl Simulator {
         self.ask(Method::POST, &format!("/accounts/{phone}/scan"), Some(json!({"qr": qr}))).await.0.is_success()
     }
 
+    /// A phone's owner types in a pairing code. `false`: no page shows it for this number.
+    pub async fn enter_code(&self, phone: &str, code: &str) -> bool {
+        self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
+    }
+
     /// A phone sends a text; answers the id.
     pub async fn send(&self, from: &str, to: &str, text: &str) -> String {
         let sent = self.done(Method::POST, &format!("/accounts/{from}/send"), Some(json!({"to": to, "type": "text", "text": text}))).await;
@@ -135,11 +140,6 @@ impl Simulator {
     pub async fn devices(&self, phone: &str) -> Vec<String> {
         let devices = self.done(Method::GET, &format!("/accounts/{phone}/devices"), None).await;
         devices.as_array().into_iter().flatten().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect()
-    }
-
-    /// A phone enters a pairing code. `false`: no page shows it for this number.
-    pub async fn enter_code(&self, phone: &str, code: &str) -> bool {
-        self.ask(Method::POST, &format!("/accounts/{phone}/enter-code"), Some(json!({"code": code}))).await.0.is_success()
     }
 
     /// WhatsApp keeps an account out for so many minutes; 0 ends it.

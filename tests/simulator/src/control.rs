@@ -96,13 +96,22 @@ async fn enter_code(State(world): App, Path(phone): Path<String>, Json(Code { co
 
 /// The phone needs a moment to hand over what it has.
 fn sync_later(world: &Arc<World>, phone: &str, socket: SocketId) {
-    let pause = world.lock().faults.take(Kind::SyncDelay, &digits(phone)).and_then(|f| f.ms).unwrap_or(200);
+    let fault = world.lock().faults.take(Kind::SyncDelay, &digits(phone));
     let world = world.clone();
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        match fault {
+            Some(Fault { ms: None, id, .. }) => while_armed(&world, id).await,
+            fault => tokio::time::sleep(Duration::from_millis(fault.and_then(|f| f.ms).unwrap_or(200))).await,
+        }
         world.lock().sync(socket);
         socket::feed_history(world, socket).await;
     });
+}
+
+async fn while_armed(world: &World, fault: u64) {
+    while world.lock().faults.is_armed(fault) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn contacts(State(world): App, Path(phone): Path<String>, Json(book): Json<Vec<Contact>>) -> Result<Json<Value>, Refusal> {

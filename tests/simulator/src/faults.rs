@@ -31,7 +31,7 @@ pub enum Kind {
     Ban,
     /// QR codes live `ms`.
     QrFast,
-    /// Syncing after linking takes `ms`.
+    /// Syncing after linking takes `ms`, or until the fault is disarmed.
     SyncDelay,
     /// The next chunk of history comes `ms` after the one before.
     HistoryDelay,
@@ -132,6 +132,11 @@ impl Faults {
         let before = self.armed.len();
         self.armed.retain(|f| f.id != id);
         self.armed.len() < before
+    }
+
+    /// Whether one is still armed.
+    pub fn is_armed(&self, id: u64) -> bool {
+        self.armed.iter().any(|f| f.id == id)
     }
 
     /// Uses one of the kind, where it is armed for the account.

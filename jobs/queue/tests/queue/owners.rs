@@ -1,6 +1,6 @@
 //! What an owner writes down: once, whole, and whatever happened in between.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contract::{ChatId, Command, HostId, MessageId, OwnerId, Reason, SendText, SessionId, SessionState};
 use harness::{proxy::Proxy, until_true};
@@ -34,7 +34,7 @@ async fn a_chat_made_by_a_request_that_straddles_the_first_link_becomes_one_with
     let (session, held) = owned_session(&stores).await;
     let chat = async || named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
     let first = chat().await;
-    assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
+    assert_eq!(owned::link(&stores.pool, &held, &account(), Duration::ZERO).await.unwrap(), Linked::Accepted);
     assert_eq!(chat().await, first, "the account has taken it over");
 
     // A statement that began before the link commits after it.
@@ -53,7 +53,7 @@ async fn a_chat_made_by_a_request_that_straddles_the_first_link_becomes_one_with
     accept::accept(&stores.pool, &job, None).await.unwrap();
 
     for _ in 0..2 {
-        assert_eq!(owned::link(&stores.pool, &held, &account()).await.unwrap(), Linked::Accepted);
+        assert_eq!(owned::link(&stores.pool, &held, &account(), Duration::ZERO).await.unwrap(), Linked::Accepted);
     }
     assert_eq!(chat().await, first);
     assert_eq!(named(&stores.pool, stores.tenant, session, &"7@lid".parse().unwrap()).await.unwrap(), first, "all its names");
@@ -115,7 +115,7 @@ async fn repeated_beside_itself<F: Future<Output = ()> + Send + 'static>(
 async fn a_message_recorded_again_beside_its_unfinished_first_try_is_one_event() {
     let stores = Stores::start().await;
     let (session, held) = owned_session(&stores).await;
-    owned::link(&stores.pool, &held, &account()).await.unwrap();
+    owned::link(&stores.pool, &held, &account(), Duration::ZERO).await.unwrap();
     let chat = named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
     let log = repeated_beside_itself(&stores, |pool| async move {
         let rows = [message(chat, "3A01"), message(chat, "3A02")];

@@ -170,6 +170,10 @@ async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, se
             store::ends::end_queued(&stores.pool, &job, QueuedEnd::Expired).await.expect("answers");
             return Done::Ack;
         }
+        Start::OtherAccount => {
+            store::ends::end_queued(&stores.pool, &job, QueuedEnd::AccountChanged).await.expect("answers");
+            return Done::Ack;
+        }
         Start::Overtaken => {
             let _ = queue::lanes::rebuild(&stores.pool, &stores.redis, job.tenant, job.session).await;
             return Done::Again;

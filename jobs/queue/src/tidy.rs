@@ -1,0 +1,85 @@
+//! What becomes of sessions without an owner, and of jobs that nobody will do: told by whoever has the reconciler's turn.
+
+use contract::{Lane, SessionId, TenantId, Timings};
+use store::PgPool;
+
+use crate::{
+    events, hosts, keys,
+    redis::{QueueError, Redis},
+};
+
+/// Jobs or sessions of one round.
+const ROUND: i64 = 500;
+
+/// One round. Where another process is at it, nothing is done.
+///
+/// # Errors
+/// [`QueueError`]: the next round does what this one did not.
+pub async fn round(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
+    let Some(turn) = store::turns::reconciler(pool).await? else { return Ok(()) };
+    let done = all(pool, redis, timings).await;
+    drop(turn);
+    done
+}
+
+async fn all(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
+    end_doomed(pool, redis, None, timings).await?;
+    for (tenant, session) in store::deletion::removable(pool, ROUND).await? {
+        while !store::deletion::remove(pool, tenant, session).await? {}
+        forget(redis, tenant, session).await?;
+        tracing::info!(%session, "a deleted session is gone");
+    }
+    say_that_all_is_full(pool, redis, timings).await
+}
+
+/// Ends the jobs that nothing will come of: of all sessions, or of one.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn end_doomed(pool: &PgPool, redis: &Redis, session: Option<SessionId>, timings: &Timings) -> Result<(), QueueError> {
+    loop {
+        let doomed = store::ends::doomed(pool, session, timings.down_jobs_fail_after(), ROUND).await?;
+        let mut ended = 0;
+        for (job, end) in &doomed {
+            let told = store::ends::end_queued(pool, job, *end).await?;
+            ended += told.len();
+            if let Err(error) = events::publish(pool, redis, job.tenant, &told).await {
+                tracing::debug!(%error, job = %job.id, "ended, and not published yet");
+            }
+        }
+        // One that started or was withdrawn meanwhile is no longer found.
+        if ended == 0 || doomed.len() < usize::try_from(ROUND).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+    }
+}
+
+async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(), QueueError> {
+    let mut del = redis::cmd("DEL");
+    for lane in Lane::ALL {
+        del.arg(keys::lane(tenant, session, lane));
+    }
+    del.arg(keys::qr(tenant, session)).query_async::<i64>(&mut redis.shared()).await?;
+    Ok(())
+}
+
+/// Starts that have waited for long while no host has a free slot say so.
+async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
+    let waiting = store::sessions::waiting_for_capacity(pool, timings.capacity_after()).await?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let hosts = hosts::live(redis, timings.host_stale()).await?;
+    if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
+        return Ok(());
+    }
+    for (tenant, session) in waiting {
+        let Some(event) = store::sessions::lacks_capacity(pool, tenant, session).await? else { continue };
+        metrics::counter!("zaguan_sessions_without_capacity_total").increment(1);
+        tracing::warn!(%session, "no host has a free slot");
+        if let Err(error) = events::publish(pool, redis, tenant, &[event]).await {
+            tracing::debug!(%error, %session, "not published yet");
+        }
+    }
+    Ok(())
+}
