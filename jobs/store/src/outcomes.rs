@@ -68,7 +68,9 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         log::Row,
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 j as (
-                    update job set state = $5, result = $6, evidence = $7, error = $8, finished_at = clock_timestamp()
+                    update job set state = $5, result = $6, error = $8, finished_at = clock_timestamp(),
+                           evidence = case when $13::smallint is null then $7::jsonb else jsonb_set($7::jsonb, '{ack}', to_jsonb(greatest(
+                               (select message.ack from message where message.id = job.message), $13::smallint))) end
                       from held
                      where job.id = $4 and job.session = $1 and job.tenant = held.tenant and job.state = 'running' and job.epoch = $2
                     returning job.tenant, job.message, job.chat),
@@ -78,14 +80,16 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
                        for no key update of message),
                 others as (
                     update job set state = 'succeeded', error = null,
-                           evidence = jsonb_build_object('waKey', coalesce(job.wa_key, $7::jsonb ->> 'waKey'), 'ack', $13::smallint)
-                      from j where job.session = $1 and job.message = j.message and job.id <> $4 and job.state = 'unknown' and $13::smallint >= 1
+                           evidence = jsonb_build_object('waKey', coalesce(job.wa_key, $7::jsonb ->> 'waKey'), 'ack', m.known)
+                      from j join m on m.id = j.message where job.session = $1 and job.message = j.message and job.id <> $4 and job.state = 'unknown' and $13::smallint >= 1
                     returning 1),
                 told as (
                     select t.id, t.kind, t.chat, row_number() over (order by t.o) as n,
                            case when t.kind = 'message' and m.known > $13
                                 then jsonb_set(jsonb_set(t.data, '{message,ack}', to_jsonb(m.known)), '{message,status}',
                                                to_jsonb(case m.known when 2 then 'delivered' when 3 then 'read' else 'played' end::text))
+                                when t.kind = 'job.updated' and m.known > $13
+                                then jsonb_set(t.data, '{job,evidence,ack}', to_jsonb(m.known))
                                 else t.data end as data
                       from unnest($9::uuid[], $10::text[], $11::uuid[], $12::jsonb[]) with ordinality as t (id, kind, chat, data, o)
                       left join m on true

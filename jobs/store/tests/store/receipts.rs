@@ -35,6 +35,8 @@ async fn a_second_tick_that_overtakes_the_outcome_is_told_with_the_message() {
     let log = store.log().await;
     assert_eq!(store.kinds().await, ["message", "job.updated"]);
     assert_eq!((&log[0].data["message"]["ack"], &log[0].data["message"]["status"]), (&2.into(), &"delivered".into()));
+    assert_eq!(log[1].data["job"]["evidence"]["ack"], 2);
+    assert_eq!(store.count(&format!("select (evidence ->> 'ack')::bigint from job where id = '{}'", job.uuid())).await, 2);
     receipts::record(&store.pool, &store.held, &receipt(3)).await.expect("answers").expect("answers");
     // An older one that comes later says nothing.
     receipts::record(&store.pool, &store.held, &receipt(2)).await.expect("answers").expect("answers");
