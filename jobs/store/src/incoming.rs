@@ -1,5 +1,7 @@
 //! Messages that the page reports become rows and events in one statement. What receipts do: [`crate::receipts`].
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, SecondsFormat};
 use contract::{ChatId, Event, EventType, MessageId, MessageStatus};
 use serde_json::{Value, json};
@@ -54,7 +56,13 @@ impl Incoming {
     }
     /// The sender's other spelling, under which an older row may lie.
     fn other_sender(&self) -> String {
-        self.sender_phone.as_ref().filter(|_| !self.sender.is_empty()).map(|p| format!("{p}@c.us")).unwrap_or_default()
+        let by_phone = self.sender_phone.as_ref().map(|p| format!("{p}@c.us"));
+        let forms = [self.sender_lid.clone(), by_phone].into_iter().flatten();
+        forms.filter(|_| !self.sender.is_empty()).find(|form| *form != self.sender).unwrap_or_default()
+    }
+    /// Whether it tells one name of who wrote it, and not the other.
+    fn lacks_a_name(&self) -> bool {
+        !self.from_me && self.sender_lid.is_some() != self.sender_phone.is_some()
     }
 }
 
@@ -70,6 +78,7 @@ impl Incoming {
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Option<i64>) -> Result<Option<Vec<Event>>> {
+    let messages = &by_both_names(pool, held, messages).await?;
     let ids: Vec<MessageId> = messages.iter().map(|_| MessageId::new()).collect();
     let known = known_ids(pool, held, messages).await?;
     let data: Vec<Value> = messages.iter().zip(&ids).zip(&known).map(|((m, id), known)| message_data(m, known.unwrap_or(*id))).collect();
@@ -159,6 +168,44 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
     .fetch_all(pool)
     .await?;
     Ok(log::owned_events(rows, held.tenant()))
+}
+
+/// The messages with what contacts tell of their senders: WhatsApp names one person by the number today and by the LID tomorrow, and a
+/// message that comes again is known under either.
+async fn by_both_names(pool: &PgPool, held: &Held, messages: &[Incoming]) -> Result<Vec<Incoming>> {
+    let incomplete = || messages.iter().filter(|m| m.lacks_a_name());
+    let lids: Vec<String> = incomplete().filter_map(|m| m.sender_lid.clone()).collect();
+    let phones: Vec<String> = incomplete().filter_map(|m| m.sender_phone.clone()).collect();
+    if lids.is_empty() && phones.is_empty() {
+        return Ok(once(messages.to_vec()));
+    }
+    let people = sqlx::query!(
+        r#"select p.lid as "lid!", p.phone as "phone!" from contact p join session s on s.id = p.session and p.account = coalesce(s.account, '')
+            where p.tenant = $1 and p.session = $2 and p.lid is not null and p.phone is not null and (p.wa_id = any($3) or p.phone = any($4))"#,
+        held.tenant().uuid(),
+        held.session().uuid(),
+        &lids,
+        &phones
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut messages = messages.to_vec();
+    for message in messages.iter_mut().filter(|m| m.lacks_a_name()) {
+        let (lid, phone) = (message.sender_lid.as_ref(), message.sender_phone.as_ref());
+        let Some(person) = people.iter().find(|p| lid == Some(&p.lid) || phone == Some(&p.phone)) else { continue };
+        (message.sender_lid, message.sender_phone) = (Some(person.lid.clone()), Some(person.phone.clone()));
+        if !message.sender.is_empty() {
+            message.sender.clone_from(&person.lid);
+        }
+    }
+    Ok(once(messages))
+}
+
+/// One statement must not meet the same message twice, wherever in the batch it stands; our own are one whatever the chat is called.
+fn once(mut messages: Vec<Incoming>) -> Vec<Incoming> {
+    let mut seen = HashSet::new();
+    messages.retain(|m| seen.insert((m.wa_id.clone(), m.from_me, (!m.from_me).then(|| (m.chat, m.sender.clone())))));
+    messages
 }
 
 /// The ids of those messages that have a row already: their events must name it.

@@ -101,7 +101,7 @@ async fn write(pool: &PgPool, held: &Held, message: MessageId, ack: i16, events:
         OwnedRow,
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 m as (
-                    select message.id from message, held
+                    select message.id, message.sent_at from message, held
                      where message.id = $4 and message.tenant = held.tenant and coalesce(message.ack, 0::smallint) < $5::smallint
                        for no key update of message),
                 j as (
@@ -121,7 +121,10 @@ async fn write(pool: &PgPool, held: &Held, message: MessageId, ack: i16, events:
                 mm as (
                     update message set ack = $5::smallint, status = $6,
                            announced_seq = coalesce(announced_seq, (select seq from e where type = 'message'))
-                      from m where message.id = m.id)
+                      from m where message.id = m.id),
+                ch as (
+                    update chat set last_message_at = greatest(chat.last_message_at, m.sent_at)
+                      from e, m where e.type = 'message' and chat.id = e.chat)
            select true as "ours!", e.id as "id?", e.seq as "seq?", e.type as "kind?", e.at as "at?", e.session, e.chat, e.data as "data?"
              from held left join e on true order by e.seq"#,
         held.session().uuid(),

@@ -1,6 +1,6 @@
 //! What the page calls a message, in our words.
 
-use contract::{Jid, Server, WaKey};
+use contract::{ChatKind, Jid, Server, WaKey};
 use store::incoming::Incoming;
 
 use crate::browser::PageMessage;
@@ -29,6 +29,13 @@ pub fn names<'a>(texts: impl IntoIterator<Item = Option<&'a String>>) -> Vec<Jid
         }
         names
     })
+}
+
+/// What a chat that has no name yet may be called: a person's is called as that person calls itself. A group is not called as whoever wrote
+/// in it first.
+pub fn title<'a>(message: &'a PageMessage, names: &[Jid]) -> Option<&'a str> {
+    let of_a_person = !message.from_me && names.iter().all(|name| name.kind() == ChatKind::Private);
+    message.notify_name.as_deref().filter(|_| of_a_person)
 }
 
 /// The one spelling of a group message's sender: the LID where the page knows it, because a phone number may be unknown to others.
@@ -83,4 +90,30 @@ pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) 
 /// All of it that this process made or checked itself: what WhatsApp's side wrote is left out.
 pub fn without_content(message: &Incoming) -> Incoming {
     Incoming { body: None, reply_to: None, sender_name: None, at: message.at.clamp(0, LATEST), ..message.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_called_as_it_calls_itself_and_a_group_not_as_whoever_wrote_first() {
+        let message = |chat: &str, from_me: bool| -> PageMessage {
+            serde_json::from_value(serde_json::json!({
+                "id": format!("{from_me}_{chat}_3A01"), "idPart": "3A01", "fromMe": from_me, "chat": chat, "type": "chat", "t": 1, "ack": 0,
+                "isNew": true, "notifyName": "Bea",
+            }))
+            .unwrap()
+        };
+        for (chat, from_me, called) in [
+            ("5511999990000@c.us", false, Some("Bea")),
+            ("100@lid", false, Some("Bea")),
+            ("100@lid", true, None),
+            ("12036304@g.us", false, None),
+            ("12036304@newsletter", false, None),
+        ] {
+            let message = message(chat, from_me);
+            assert_eq!(title(&message, &chat_names(&message)), called, "{chat}");
+        }
+    }
 }

@@ -1,13 +1,9 @@
 //! The only writer of what the page reports. One task a session: facts reach the log in the order in which they were heard, and a fact that
 //! Postgres did not take is tried again until it is in, or the session is no longer ours.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use contract::{ChatId, ChatKind, Event, Jid, Reason, SessionState};
+use contract::{ChatId, Event, Jid, Reason, SessionState};
 use store::{
     StoreError,
     incoming::Incoming,
@@ -190,9 +186,7 @@ async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool,
         let chat = match chats.get(&names) {
             Some(chat) => *chat,
             None => {
-                let title =
-                    message.notify_name.as_deref().filter(|_| !message.from_me && names.iter().all(|n| n.kind() == ChatKind::Private));
-                let chat = observe(shared, &names, title).await?;
+                let chat = observe(shared, &names, messages::title(message, &names)).await?;
                 chats.insert(names, chat);
                 chat
             }
@@ -200,9 +194,6 @@ async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool,
         rows.push(messages::incoming(chat, message, recovered));
     }
     people::of_messages(shared, &rows).await?;
-    // One statement must not meet the same message twice, wherever in the batch it stands; our own are one whatever the chat is called.
-    let mut seen = HashSet::new();
-    rows.retain(|m| seen.insert((m.wa_id.clone(), m.from_me, (!m.from_me).then(|| (m.chat, m.sender.clone())))));
     if rows.is_empty() && mark.is_none() {
         return Ok(());
     }

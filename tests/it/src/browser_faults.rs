@@ -228,6 +228,9 @@ async fn a_receipt_that_comes_late_turns_unknown_into_succeeded() {
     stack.sim.read(PEER, OURS).await;
     let told = |e: &Value| e["type"] == "job.updated" && e["data"]["job"]["id"] == job.as_str() && e["data"]["job"]["state"] == "succeeded";
     ana.client.event("the proof in the log", SOON, told).await;
+    let kinds: Vec<Value> = ana.client.events(0).await.into_iter().filter(|e| e["chat"].is_string()).map(|e| e["type"].clone()).collect();
+    assert_eq!(kinds, ["job.updated", "message", "job.updated"], "unknown, then what was sent, then that it was");
+    assert_eq!(ana.client.get("/api/chats").await.ok()["items"].as_array().map(Vec::len), Some(1), "a chat with a message is listed");
     let proved = ana.client.job(&job).await;
     assert_eq!((&proved["state"], &proved["evidence"]["ack"]), (&Value::from("succeeded"), &Value::from(3)));
     assert_eq!(sent(&stack).await, ["unheard of"]);

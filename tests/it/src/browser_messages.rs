@@ -63,6 +63,42 @@ async fn a_newcomer_links_a_phone_sends_follows_the_job_and_reads_the_reply() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_between_the_scan_and_the_end_of_syncing_is_announced_once() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    for phone in [OURS, PEER] {
+        stack.sim.account(phone).await;
+    }
+    let held = stack.sim.fault(json!({"kind": "sync_delay", "account": OURS})).await;
+    ana.client.post("/api/whatsapp/init", json!({})).await.ok();
+    harness::until("a scanned code", SOON, || async {
+        let qr = ana.client.get("/api/whatsapp/qr?wait=20").await;
+        match qr.body["qr"].as_str() {
+            Some(code) => stack.sim.scan(OURS, code).await.then_some(()),
+            None => None,
+        }
+    })
+    .await;
+    ana.client.until_state("syncing", SOON).await;
+    let early = stack.sim.send(PEER, OURS, "are you there?").await;
+    // WhatsApp's times are whole seconds: in the one in which it came, any moment would do as that of the link.
+    let second = || stack.postgres.sql("select extract(epoch from clock_timestamp())::bigint");
+    let came = second();
+    harness::until_true("the second after the next", SOON, || async { second() > came }).await;
+    let next = second();
+    harness::until_true("the second after the next", SOON, || async { second() > next }).await;
+    stack.sim.clear_fault(held).await;
+    ana.client.until_state("working", SOON).await;
+    let is_it = |e: &Value| e["type"] == "message" && e["data"]["message"]["waId"] == early.as_str();
+    ana.client.event("the early message", SOON, is_it).await;
+    harness::until_true("the page to be read", SOON, || async { ana.client.get("/api/chats").await.ok()["complete"] == true }).await;
+    let late = stack.sim.send(PEER, OURS, "good").await;
+    ana.client.event("the next one", SOON, |e| e["data"]["message"]["waId"] == late.as_str()).await;
+    assert_eq!(ana.client.events(0).await.iter().filter(|e| is_it(e)).count(), 1);
+}
+
+#[tokio::test]
 async fn twenty_messages_arrive_once_and_in_the_order_of_their_acceptance() {
     let mut stack = Stack::start().await;
     let _host = stack.host().await;

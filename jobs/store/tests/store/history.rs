@@ -1,9 +1,15 @@
 //! What was there before the link fills the read model without a word, and ends in one.
 
-use contract::EventType;
-use store::{history, snapshot::Snapshot};
+use std::time::Duration;
 
-use crate::support::{PHONE, Store};
+use contract::EventType;
+use store::{
+    history,
+    owned::{self, Account, Linked},
+    snapshot::Snapshot,
+};
+
+use crate::support::{OURS, PHONE, Store};
 
 const HOUR: i64 = 3600;
 
@@ -33,6 +39,21 @@ async fn older_messages_are_read_and_not_announced_and_end_in_one_event() {
     assert!(history::reconciled(&store.pool, &store.held, true).await.expect("answers").expect("answers").is_empty());
     assert_eq!(store.kinds().await, ["message", "history.synced"]);
     assert_eq!(store.count("select count(*) from message").await, 151);
+}
+
+#[tokio::test]
+async fn what_arrived_since_the_scan_is_announced_however_long_the_page_took_to_say_whose_it_is() {
+    let store = Store::start().await;
+    store.sql("update session set account = null, linked_at = null").await;
+    let account = Account { phone: OURS.into(), lid: None, name: None };
+    let ago = Duration::from_secs(60);
+    assert_eq!(owned::link(&store.pool, &store.held, &account, ago).await.expect("answers"), Linked::Accepted);
+    let chat = store.observe(&[PHONE]).await;
+    assert!(store.record(&[store.incoming(chat, "3A01", 120)]).await.is_empty(), "that was there before");
+    assert_eq!(store.record(&[store.incoming(chat, "3A02", 30)]).await.len(), 1);
+    // Told again at every connect, the account was linked when it was.
+    assert_eq!(owned::link(&store.pool, &store.held, &account, Duration::ZERO).await.expect("answers"), Linked::Accepted);
+    assert_eq!(store.record(&[store.incoming(chat, "3A03", 30)]).await.len(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 
 use contract::EventType;
 use serde_json::json;
-use store::{history, incoming};
+use store::{
+    contacts::{self, NewContact},
+    history,
+    incoming::{self, Incoming},
+};
 
 use crate::support::{LID, OTHER_LID, PHONE, Store};
 
@@ -86,6 +90,28 @@ async fn jobs_that_are_accepted_while_their_chat_is_merged_are_all_in_the_chat_t
 }
 
 #[tokio::test]
+async fn a_chat_that_merged_is_no_new_one_where_one_of_the_two_was_none() {
+    let store = Store::start().await;
+    let new_chats = || store.count("select new_chats::bigint from lane_position");
+    let (into, from) = (store.named(PHONE).await, store.observe(&[LID]).await);
+    store.record(&[store.incoming(from, "3A01", 10)]).await;
+    store.observe(&[LID, PHONE]).await;
+    for named in [from, into] {
+        store.accept(named).await;
+        assert_eq!(new_chats().await, 0, "they wrote first, under the other name");
+    }
+    // Merged, and what was written is still to be moved.
+    let (into, from) = (store.named("5511777770000").await, store.observe(&[OTHER_LID]).await);
+    store.accept(from).await;
+    assert_eq!(new_chats().await, 1);
+    store.sql(&format!("update chat set merged_into = '{}' where id = '{}'", into.uuid(), from.uuid())).await;
+    for named in [from, into] {
+        store.accept(named).await;
+        assert_eq!(new_chats().await, 1, "it was counted when it was new");
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_both_chats_had_is_there_once_after_they_merged() {
     let store = Store::start().await;
     let (into, from) = (store.named(PHONE).await, store.observe(&[LID]).await);
@@ -156,8 +182,8 @@ async fn an_owner_that_is_not_one_any_more_proves_nothing() {
 async fn a_senders_two_spellings_are_one_sender() {
     let store = Store::start().await;
     let group = store.observe(&["12036304@g.us"]).await;
-    let by_phone = store::incoming::Incoming { sender: PHONE.into(), ..store.incoming(group, "3A01", 10) };
-    let by_lid = store::incoming::Incoming {
+    let by_phone = Incoming { sender: PHONE.into(), ..store.incoming(group, "3A01", 10) };
+    let by_lid = Incoming {
         sender: LID.into(),
         sender_lid: Some(LID.into()),
         sender_phone: Some("5511888880000".into()),
@@ -166,6 +192,29 @@ async fn a_senders_two_spellings_are_one_sender() {
     assert_eq!(store.record(&[by_phone]).await.len(), 1);
     assert!(store.record(&[by_lid]).await.is_empty(), "told again under the other spelling");
     assert_eq!(store.count("select count(*) from message").await, 1);
+}
+
+#[tokio::test]
+async fn a_sender_told_under_one_name_is_known_by_the_other_from_the_contacts() {
+    let store = Store::start().await;
+    let group = store.observe(&["12036304@g.us"]).await;
+    let digits = Some("5511888880000".to_owned());
+    let by_phone = |id| Incoming { sender: PHONE.into(), sender_phone: digits.clone(), ..store.incoming(group, id, 10) };
+    let by_lid = |id| Incoming { sender: LID.into(), sender_lid: Some(LID.into()), ..store.incoming(group, id, 10) };
+    assert_eq!(store.record(&[by_phone("3A01")]).await.len(), 1);
+    assert_eq!(store.record(&[by_lid("3A02")]).await.len(), 1);
+    let person = NewContact { lid: Some(LID.into()), phone: digits.clone(), name: None, push_name: None };
+    assert!(contacts::learn(&store.pool, &store.held, &[person]).await.expect("answers"));
+
+    assert!(store.record(&[by_lid("3A01"), by_phone("3A02")]).await.is_empty(), "each told again under the other name");
+    let told = store.record(&[by_phone("3A03"), by_lid("3A03")]).await;
+    assert_eq!(told.len(), 1, "one message, told twice in one batch");
+    let sender = &told[0].data["message"]["sender"];
+    assert_eq!((&sender["waId"], &sender["lid"], &sender["phone"]), (&json!(LID), &json!(LID), &json!(digits)));
+    // Somebody else's message of the same id is another message.
+    let other = Incoming { sender: OTHER_LID.into(), sender_lid: Some(OTHER_LID.into()), ..store.incoming(group, "3A01", 10) };
+    assert_eq!(store.record(&[other]).await.len(), 1);
+    assert_eq!(store.count("select count(*) from message").await, 4);
 }
 
 /// Any order of what the page tells and callers ask leads to one chat a person, and every id that was ever answered leads to one that goes on.

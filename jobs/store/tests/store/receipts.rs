@@ -1,6 +1,7 @@
 //! Acks only grow, and none is told before the message that it belongs to.
 
 use contract::{Evidence, Failure, FailureCode, JobId, JobState, Outcome, wa_id_of};
+use serde_json::json;
 use store::{
     outcomes::{self, Recorded},
     receipts::{self, Receipt},
@@ -57,6 +58,10 @@ async fn a_late_receipt_announces_the_message_that_nobody_announced_and_turns_it
     let receipt = [Receipt { wa_id: wa_id_of(message), ack: 2 }];
     receipts::record(&store.pool, &store.held, &receipt).await.expect("answers").expect("answers");
     assert_eq!(store.kinds().await, ["job.updated", "message", "job.updated"]);
+    let told = &store.log().await[1].data["message"];
+    assert_eq!((&told["id"], &told["ack"], &told["status"]), (&json!(message), &2.into(), &"delivered".into()));
+    let listed = "select count(*) from chat c join message m on m.chat = c.id where c.last_message_at = m.sent_at and m.announced_seq = 2";
+    assert_eq!(store.count(listed).await, 1, "the chat is listed from here on");
     assert_eq!(state(&store, job).await, JobState::Succeeded);
     receipts::record(&store.pool, &store.held, &[Receipt { ack: 3, ..receipt[0].clone() }]).await.expect("answers").expect("answers");
     assert_eq!(store.kinds().await.last().expect("answers"), "message.ack");
