@@ -32,6 +32,8 @@ pub struct LaneJob {
     pub created_by: Principal,
     /// How often it was started.
     pub attempt: i32,
+    /// The ownership under which it was last started.
+    pub epoch: Option<i64>,
     /// The full WhatsApp key of its first start.
     pub wa_key: Option<String>,
     /// The keys under which other jobs were started for the same message.
@@ -49,7 +51,7 @@ pub struct LaneJob {
 pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobId) -> Result<Option<LaneJob>> {
     let row = sqlx::query!(
         r#"select j.lane, j.state, j.kind, j.command_version, j.command, coalesce(c.merged_into, j.chat) as chat, j.message, j.reference, j.created_by,
-                  exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.wa_key, j.resend_of, s.settings,
+                  exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.epoch, j.wa_key, j.resend_of, s.settings,
                   array(select o.wa_key from job o where o.message = j.message and o.tenant = $1 and o.id <> j.id and o.wa_key is not null) as "other_keys!: Vec<String>"
              from job j join session s on s.id = j.session left join chat c on c.id = j.chat
             where j.tenant = $1 and j.session = $2 and j.id = $3"#,
@@ -73,6 +75,7 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
         reference: r.reference,
         created_by: Principal::of(r.created_by, r.by_key),
         attempt: r.attempt,
+        epoch: r.epoch,
         wa_key: r.wa_key,
         other_keys: r.other_keys,
         resend_of: r.resend_of.map(JobId::from_uuid),
@@ -118,8 +121,10 @@ pub enum Start {
 }
 
 /// The last thing before the page is asked to act: one statement that checks ownership, state, expiry, that the chat is one of the account
-/// that is linked now, and that nothing earlier in the write lane is unfinished. Of a deleted session only its logout starts. `attempt` is the count that [`load`] saw, so that a start whose answer was lost can be repeated; `wa_key` is stored
-/// once and kept.
+/// that is linked now, and that nothing earlier in the write lane is unfinished. Of a deleted session only its logout starts.
+///
+/// `attempt` is the count that [`load`] saw: a start whose answer was lost is repeated with the same, and counts once however often it is
+/// said. `wa_key` is stored once and kept.
 ///
 /// # Errors
 /// [`crate::StoreError`]; then nothing may be asked of the page.
@@ -127,12 +132,13 @@ pub async fn start(pool: &PgPool, held: &Held, job: JobId, attempt: i32, wa_key:
     let started = sqlx::query_scalar!(
         "with held as (select tenant, account, deleting_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
               j as (
-                  update job set state = 'running', attempt = attempt + 1, epoch = $2, wa_key = coalesce(wa_key, $6),
+                  update job set state = 'running', epoch = $2, wa_key = coalesce(wa_key, $6),
+                         attempt = attempt + case when job.state = 'running' and job.epoch = $2 and job.attempt = $5 + 1 then 0 else 1 end,
                          started_at = coalesce(started_at, clock_timestamp())
                     from held
                    where job.id = $4 and job.session = $1 and job.tenant = held.tenant
                      and (job.state = 'queued' and job.expires_at > clock_timestamp()
-                          or job.state = 'running' and (job.epoch < $2 or job.attempt = $5))
+                          or job.state = 'running' and (job.epoch < $2 or job.attempt = $5 or job.epoch = $2 and job.attempt = $5 + 1))
                      and (held.deleting_at is null or job.kind = 'logout')
                      and (job.chat is null or job.wa_key is not null or exists (
                           select 1 from chat c where c.id = job.chat and c.account in ('', coalesce(held.account, ''))))

@@ -84,6 +84,18 @@ impl StoreError {
     }
 }
 
+/// How long a statement may take in all: longer than the server lets it run, so that only a connection that fell silent meets it.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(12);
+
+/// A statement with a deadline. One that passes it has an unclear outcome ([`StoreError::outcome_unclear`]): for what may be repeated.
+///
+/// # Errors
+/// Those of the statement, and the deadline.
+pub async fn within<T>(statement: impl Future<Output = Result<T>>) -> Result<T> {
+    let silent = |_| Err(StoreError(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+    tokio::time::timeout(STATEMENT_WITHIN, statement).await.unwrap_or_else(silent)
+}
+
 /// What a store function answers.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -119,7 +131,7 @@ pub fn forget_idle(pool: &PgPool) {
     }
 }
 
-/// How long a connection may take to show that it lives: one that fell silent would hold its caller for ever.
+/// How long a connection may take to show that it lives: one that fell silent would hold its caller, or its place in the pool, for ever.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
@@ -128,12 +140,14 @@ fn pool_options(size: u32) -> sqlx::postgres::PgPoolOptions {
         .acquire_timeout(Duration::from_secs(5))
         // In place of the pool's own test, which waits for ever.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| {
-            Box::pin(async move {
-                let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
-                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
-            })
-        })
+        .before_acquire(|connection, _| Box::pin(lives(connection)))
+        // A caller may have given up in the middle of a statement; what the pool itself does with such a connection waits for ever too.
+        .after_release(|connection, _| Box::pin(lives(connection)))
+}
+
+async fn lives(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, connection.ping()).await;
+    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
 }
 
 fn connect_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions> {

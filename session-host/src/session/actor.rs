@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contract::{ProfileId, Reason, SessionState, Signal};
+use contract::{Reason, SessionState, Signal};
 use store::owned::{Account, Owned};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -10,12 +10,10 @@ use tokio::{
 };
 
 use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, recorder::Record};
-use crate::browser::{self, Browser, PageEvent, ProfileDir, RefreshQr, StreamState};
+use crate::browser::{Browser, PageEvent, RefreshQr, StreamState};
 
 /// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
 const QR_LISTS: u32 = 5;
-/// Browser starts in a row without becoming useful before the session is `failed`.
-const MOST_RESTARTS: u32 = 6;
 /// Reports of a page that are kept until it is known whose they are.
 const MOST_UNBOUND: usize = 4096;
 /// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
@@ -57,7 +55,7 @@ pub(super) struct Actor {
     pub(super) unbound: Vec<PageEvent>,
     pub(super) takeover: Takeover,
     /// The driver of the current document is complete.
-    ready: bool,
+    pub(super) ready: bool,
     pub(super) stream: Option<StreamState>,
     /// When the page first said that a phone has linked it.
     pub(super) registered: Option<Instant>,
@@ -65,7 +63,7 @@ pub(super) struct Actor {
     /// The page has all from before the link.
     history: bool,
     /// Starts since the session was last useful.
-    restarts: u32,
+    pub(super) restarts: u32,
 }
 
 /// Runs a session that was claimed, until it is released or lost. `on_change` tells the host that a browser came or went.
@@ -134,7 +132,7 @@ async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
 
 pub(super) async fn load(shared: &Shared) -> Option<Owned> {
     loop {
-        match store::owned::load(&shared.services.pool, shared.lease.held()).await {
+        match store::within(store::owned::load(&shared.services.pool, shared.lease.held())).await {
             Ok(owned) => return owned,
             Err(error) => tracing::warn!(session = %shared.session(), %error, "session not read yet"),
         }
@@ -143,10 +141,6 @@ pub(super) async fn load(shared: &Shared) -> Option<Owned> {
             () = shared.lease.fenced() => return None,
         }
     }
-}
-
-async fn closed(heard: &mut mpsc::Receiver<PageEvent>) {
-    while !matches!(heard.recv().await, None | Some(PageEvent::Closed { .. })) {}
 }
 
 async fn release(shared: &Shared) {
@@ -160,119 +154,7 @@ async fn release(shared: &Shared) {
 }
 
 impl Actor {
-    /// Browser after browser, until the session ends.
-    async fn browse(&mut self, mut owned: Owned) -> Ending {
-        loop {
-            self.signal(Signal::BrowserStarting).await;
-            let after = match self.one_browser(&owned).await {
-                Ok(after) => after,
-                Err(why) => {
-                    tracing::warn!(session = %self.shared.session(), error = %why, "the browser does not start");
-                    After::Restart
-                }
-            };
-            match after {
-                After::End(ending) => return ending,
-                After::Ordered => {
-                    self.signal(Signal::Restarting).await;
-                    match load(&self.shared).await {
-                        Some(now) => owned = now,
-                        None => return Ending::Fence,
-                    }
-                    continue;
-                }
-                After::Restart if self.restarts >= MOST_RESTARTS => {
-                    self.signal(Signal::GaveUp(Reason::BrowserFailed)).await;
-                    return Ending::Drain;
-                }
-                After::Restart => self.signal(Signal::BrowserLost).await,
-            }
-            let pause = self.shared.services.timings.restart_after() * 2u32.pow(self.restarts.min(5));
-            self.restarts += 1;
-            let mut ending = self.shared.ending.subscribe();
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.shared.lease.fenced() => return Ending::Fence,
-                _ = ending.wait_for(|e| *e != Ending::None) => return *self.shared.ending.borrow(),
-            }
-            match load(&self.shared).await {
-                Some(now) => owned = now,
-                None => return Ending::Fence,
-            }
-        }
-    }
-
-    async fn one_browser(&mut self, owned: &Owned) -> Result<After, Box<dyn std::error::Error + Send + Sync>> {
-        let shared = self.shared.clone();
-        let profile = self.profile(owned).await?;
-        let (events, mut heard) = mpsc::channel(4096);
-        let browser = {
-            let _turn = tokio::select! {
-                turn = shared.services.starts.acquire() => turn?,
-                () = shared.gone.cancelled() => return Ok(After::End(Ending::Fence)),
-            };
-            tokio::select! {
-                started = browser::start(&shared.services.browsers, &profile, events) => started?,
-                () = shared.lease.fenced() => return Ok(After::End(Ending::Fence)),
-            }
-        };
-        shared.set_browser(Some(browser.clone()));
-        (self.ready, self.stream, self.bound, self.takeover) = (false, None, false, Takeover::No);
-        self.unbound.clear();
-        let after = self.hear(&browser, &mut heard).await;
-        self.set_working(false);
-        match &after {
-            After::End(Ending::Fence) => {
-                // Told to end, and killed (by the drop of its last handle) only when the lease is about to be somebody else's: a browser
-                // that is killed while it writes can lose its database.
-                browser.terminate();
-                let timings = &shared.services.timings;
-                let grace = timings.fence_margin().saturating_sub(timings.kill_margin());
-                let _ = tokio::time::timeout(grace, closed(&mut heard)).await;
-            }
-            After::End(Ending::Drain) => {
-                self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over
-                browser.close().await;
-            }
-            After::End(_) | After::Restart | After::Ordered => {
-                browser.close().await;
-            }
-        }
-        shared.set_browser(None);
-        if matches!(after, After::End(Ending::None)) {
-            self.remove_if_forgotten(browser, profile).await;
-        }
-        if let Err(error) = queue::qr::clear(&shared.services.redis, &shared.lease).await {
-            tracing::debug!(%error, "QR not cleared: it expires");
-        }
-        Ok(after)
-    }
-
-    /// The directory that the row names, where it is here; otherwise a new one, announced as a gap if an account was linked.
-    async fn profile(&mut self, owned: &Owned) -> Result<Arc<ProfileDir>, Box<dyn std::error::Error + Send + Sync>> {
-        let (services, held) = (&self.shared.services, self.shared.lease.held());
-        let data_dir = &services.browsers.config().data_dir;
-        if let Some(id) = owned.profile {
-            let name = id.to_string();
-            if ProfileDir::exists(data_dir, &name)? {
-                return Ok(ProfileDir::open(data_dir, &name).await?);
-            }
-            // Before the row names another directory: after a death in between it is announced twice, never not at all.
-            if owned.account.is_some() {
-                let events = store::owned::announce_gap(&services.pool, held).await?.ok_or("no longer the owner")?;
-                super::recorder::publish(&self.shared, events).await;
-            }
-        }
-        let id = ProfileId::new();
-        let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
-        // Before the page gets the network: whoever finds another directory deletes it.
-        if !store::owned::use_profile(&services.pool, held, id).await? {
-            return Err("no longer the owner".into());
-        }
-        Ok(profile)
-    }
-
-    async fn hear(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> After {
+    pub(super) async fn hear(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> After {
         let shared = self.shared.clone();
         let mut ending = shared.ending.subscribe();
         loop {

@@ -47,8 +47,8 @@ pub(super) async fn run(shared: &Shared, job: &LaneJob, kind: Kind<'_>) -> Resul
 async fn act(shared: &Shared, job: &LaneJob, kind: Kind<'_>) -> Outcome {
     match kind {
         Kind::PairingCode(phone) => pairing_code(shared, job, phone).await,
-        Kind::Restart => restart(shared).await,
-        Kind::Logout => logout(shared).await,
+        Kind::Restart => restart(shared, job).await,
+        Kind::Logout => logout(shared, job).await,
         Kind::Screenshot => screenshot(shared).await,
     }
 }
@@ -89,13 +89,23 @@ async fn pairing_code(shared: &Shared, job: &LaneJob, phone: &str) -> Outcome {
     }
 }
 
-async fn restart(shared: &Shared) -> Outcome {
-    let before = shared.browsers_started();
-    let (done, restarted) = oneshot::channel();
-    if shared.orders.send(Order::Restart(done)).await.is_err() || restarted.await.is_err() {
-        // The actor has ended: `over` says how.
-        return std::future::pending().await;
-    }
+/// Not done twice: where another owner has started it, this one's browser is another one already.
+async fn restart(shared: &Shared, job: &LaneJob) -> Outcome {
+    let before = match job.epoch {
+        Some(epoch) if epoch == shared.lease.held().epoch() => {
+            return Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, and its attempt was lost"));
+        }
+        Some(_) => 0,
+        None => {
+            let before = shared.browsers_started();
+            let (done, restarted) = oneshot::channel();
+            if shared.orders.send(Order::Restart(done)).await.is_err() || restarted.await.is_err() {
+                // The actor has ended: `over` says how.
+                return std::future::pending().await;
+            }
+            before
+        }
+    };
     let within = shared.services.timings.page_ready_within() * 2;
     match shared.stage(within, |stage| stage != Stage::Away && shared.browsers_started() > before).await {
         Some(_) => succeeded(None),
@@ -103,7 +113,8 @@ async fn restart(shared: &Shared) -> Outcome {
     }
 }
 
-async fn logout(shared: &Shared) -> Outcome {
+/// Looks first: what an earlier attempt has unlinked is not linked any more, which is what was asked for.
+async fn logout(shared: &Shared, job: &LaneJob) -> Outcome {
     let within = shared.services.timings.page_ready_within() * 2;
     let stage = shared.stage(within, |stage| stage != Stage::Away).await;
     // The actor in any case: a browser that was started only for this is to be closed.
@@ -116,6 +127,7 @@ async fn logout(shared: &Shared) -> Outcome {
         (Ok(false), Some(Stage::Linked)) => {
             Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page did not confirm it: look for the device on the phone"))
         }
+        (Ok(false), Some(Stage::Code)) if job.attempt > 0 => succeeded(None),
         (Ok(false), Some(Stage::Code)) => failed(FailureCode::NothingLinked, "no account is linked"),
         (Ok(false), Some(Stage::Away) | None) => failed(FailureCode::PageError, NOT_READY),
         (Err(_), _) => std::future::pending().await,

@@ -24,6 +24,8 @@ use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
 /// From the third start on a job is not attempted any more.
 const MOST_STARTS: i32 = 2;
+/// Before a statement is said again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The attempt must be given up: the session is no longer ours, or not in a state to run it. The lane entry stays.
 pub(super) struct GivenUp;
@@ -40,18 +42,10 @@ pub async fn execute(shared: Arc<Shared>, job: Arc<LaneJob>) -> Done {
 }
 
 async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
-    let refusal = match &job.command {
-        Err(CommandError::UnknownVersion(_)) => Some((FailureCode::HostTooOld, "no host of this installation knows this command")),
-        Err(CommandError::Undecodable(_)) => Some((FailureCode::CommandUndecodable, "the stored command does not decode")),
-        Ok(_) if job.attempt >= MOST_STARTS && job.wa_key.is_none() => {
-            Some((FailureCode::TooManyStarts, "started too often without an end"))
-        }
-        Ok(_) => None,
-    };
-    if let Some((code, detail)) = refusal {
+    if let Some(outcome) = refusal(job) {
         return match start(shared, job, None).await? {
             Some(done) => Ok(done),
-            None => finish(shared, job, Outcome::Failed(Failure::new(code, detail))).await,
+            None => finish(shared, job, outcome).await,
         };
     }
     match &job.command {
@@ -62,6 +56,21 @@ async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
         Ok(Command::Logout) => control::run(shared, job, control::Kind::Logout).await,
         Ok(Command::Screenshot) => control::run(shared, job, control::Kind::Screenshot).await,
         Err(_) => Ok(Done::Again),
+    }
+}
+
+/// The end of a job that is not attempted (any more). What may have been handed to the page may have been done.
+fn refusal(job: &LaneJob) -> Option<Outcome> {
+    let failed = |code, detail| Some(Outcome::Failed(Failure::new(code, detail)));
+    match &job.command {
+        Err(CommandError::UnknownVersion(_)) => failed(FailureCode::HostTooOld, "no host of this installation knows this command"),
+        Err(CommandError::Undecodable(_)) => failed(FailureCode::CommandUndecodable, "the stored command does not decode"),
+        Ok(_) if job.attempt < MOST_STARTS || job.wa_key.is_some() => None,
+        // Handed over only under a key: without one it never was.
+        Ok(Command::SendText(_)) => failed(FailureCode::TooManyStarts, "started too often without an end"),
+        Ok(Command::MarkRead(_) | Command::PairingCode(_) | Command::Restart | Command::Logout | Command::Screenshot) => {
+            Some(Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, and its host was lost, more than once")))
+        }
     }
 }
 
@@ -116,21 +125,22 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
             acked(shared, job, &key, &wa_id, &mut acks).await
         }
         Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,
-        Handed::Refused(code) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
-        Handed::Refused(code) => match look_up(shared, job, &key, &wa_id, &[]).await? {
-            Some(Some(_)) => acked(shared, job, &key, &wa_id, &mut acks).await,
-            None => {
-                finish(
-                    shared,
-                    job,
-                    Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, "the page refused it and could not be asked again")),
-                )
-                .await
-            }
-            Some(None) => {
-                finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))).await
-            }
-        },
+        Handed::Refused(code, _) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
+        Handed::Refused(code, document) => {
+            let _ = fault_point!("page.refused", "job" => job.id, "session" => job.session);
+            let outcome = match look_up(shared, job, &key, &wa_id, &[]).await? {
+                Some(Some(_)) => return acked(shared, job, &key, &wa_id, &mut acks).await,
+                // Only the document that refused it can say that it has nothing of it: another one may have lost what was on its way.
+                Some(None) if shared.browser().is_some_and(|b| b.document() == document) => {
+                    Outcome::Failed(Failure::new(FailureCode::PageError, format!("the page refused it: {code}")))
+                }
+                Some(None) | None => {
+                    let detail = "the page refused it, and what became of it could not be asked there";
+                    Outcome::Unknown(Failure::new(FailureCode::OutcomeUnknown, detail))
+                }
+            };
+            finish(shared, job, outcome).await
+        }
         Handed::Never => finish(shared, job, Outcome::Failed(Failure::new(FailureCode::PageError, "the page took no calls in time"))).await,
     }
 }
@@ -146,25 +156,39 @@ async fn mark_read(shared: &Shared, job: &LaneJob, read: &MarkRead) -> Result<Do
     finish(shared, job, outcome).await
 }
 
-/// `None`: started. Otherwise what becomes of the lane entry.
+/// `None`: started. Otherwise what becomes of the lane entry. A start whose answer is lost is said again until it is answered: given up, it
+/// would count as one that may have been handed over.
 pub(super) async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> Result<Option<Done>, GivenUp> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
-    match store::lane_jobs::start(pool, held, job.id, job.attempt, key).await {
-        Ok(Start::Started { .. }) => Ok(None),
-        Ok(Start::Ended) => Ok(Some(Done::Ack)),
-        Ok(Start::Fenced) => {
+    let mut unclear = false;
+    let started = loop {
+        match store::within(store::lane_jobs::start(pool, held, job.id, job.attempt, key)).await {
+            Ok(started) => break started,
+            Err(error) => {
+                unclear |= error.outcome_unclear();
+                tracing::warn!(session = %shared.session(), job = %job.id, %error, unclear, "not started");
+                if !unclear {
+                    return Err(GivenUp);
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    };
+    match started {
+        Start::Started { .. } => {
+            let _ = fault_point!("job.started", "job" => job.id, "session" => job.session);
+            Ok(None)
+        }
+        Start::Ended => Ok(Some(Done::Ack)),
+        Start::Fenced => {
             shared.gone.cancel();
             Err(GivenUp)
         }
-        Ok(Start::Expired) => end(shared, job, QueuedEnd::Expired).await,
-        Ok(Start::OtherAccount) => end(shared, job, QueuedEnd::AccountChanged).await,
-        Ok(Start::Overtaken) => {
+        Start::Expired => end(shared, job, QueuedEnd::Expired).await,
+        Start::OtherAccount => end(shared, job, QueuedEnd::AccountChanged).await,
+        Start::Overtaken => {
             let rebuilt = queue::lanes::rebuild(pool, &shared.services.redis, held.tenant(), held.session()).await;
             tracing::info!(session = %shared.session(), job = %job.id, ?rebuilt, "an earlier job was missing in the lane");
-            Err(GivenUp)
-        }
-        Err(error) => {
-            tracing::warn!(session = %shared.session(), job = %job.id, %error, "not started");
             Err(GivenUp)
         }
     }
@@ -172,7 +196,7 @@ pub(super) async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> 
 
 /// A job that may not start any more.
 async fn end(shared: &Shared, job: &LaneJob, end: QueuedEnd) -> Result<Option<Done>, GivenUp> {
-    let events = store::ends::end_queued(&shared.services.pool, job, end).await.map_err(|_| GivenUp)?;
+    let events = store::within(store::ends::end_queued(&shared.services.pool, job, end)).await.map_err(|_| GivenUp)?;
     recorder::publish(shared, events).await;
     Ok(Some(Done::Ack))
 }
@@ -181,8 +205,8 @@ async fn end(shared: &Shared, job: &LaneJob, end: QueuedEnd) -> Result<Option<Do
 enum Handed {
     /// It answered.
     Taken,
-    /// It answered that it did not.
-    Refused(String),
+    /// It answered that it did not: why, and in which document.
+    Refused(String, u64),
     /// No answer, and none can come.
     Unclear,
     /// No document ever got it.
@@ -202,7 +226,7 @@ async fn hand_over<C: PageCall>(shared: &Shared, job: JobId, call: &C) -> Result
         let now = browser.document();
         match browser.call(call, &job.to_string(), timings.ack_within()).await {
             Ok(_) => return Ok(Handed::Taken),
-            Err(CallError::Page { code, .. }) => return Ok(Handed::Refused(code)),
+            Err(CallError::Page { code, .. }) => return Ok(Handed::Refused(code, now)),
             Err(CallError::Deadline | CallError::LostSocket) => document = Some(now),
             Err(CallError::NotReady) => {
                 // Not handed over; the page says when it is ready again.
@@ -357,7 +381,7 @@ async fn ask<C: PageCall>(shared: &Shared, call: &C, what: &str, job: JobId) -> 
 /// What turns `unknown` into a success: a receipt that was recorded while the job was still running.
 async fn proof_of(shared: &Shared, job: &LaneJob, outcome: &Outcome) -> Result<Option<Outcome>, store::StoreError> {
     let Outcome::Unknown(_) = outcome else { return Ok(None) };
-    let proof = store::outcomes::proof(&shared.services.pool, shared.lease.held(), job.id).await?;
+    let proof = store::within(store::outcomes::proof(&shared.services.pool, shared.lease.held(), job.id)).await?;
     Ok(proof.map(|evidence| sent(job, evidence)))
 }
 
@@ -371,7 +395,7 @@ pub(super) async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome)
             match proof_of(shared, job, &outcome).await {
                 Ok(proved) => {
                     outcome = proved.unwrap_or(outcome);
-                    store::outcomes::record(pool, held, job, &outcome).await
+                    store::within(store::outcomes::record(pool, held, job, &outcome)).await
                 }
                 // Not taken for absence: a receipt may lie in the row.
                 Err(error) => Err(error),
@@ -394,7 +418,7 @@ pub(super) async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome)
             }
             Err(error) => tracing::warn!(session = %shared.session(), job = %job.id, %error, "outcome not recorded yet"),
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(AGAIN_AFTER).await;
     }
     metrics::counter!("zaguan_jobs_finished_total", "kind" => job.kind.clone(), "state" => outcome.state().as_str()).increment(1);
     let _ = fault_point!("outcome.before_ack", "job" => job.id, "session" => job.session);

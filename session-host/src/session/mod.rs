@@ -6,6 +6,7 @@
 mod account;
 mod acks;
 mod actor;
+mod browsing;
 mod control;
 mod executor;
 mod messages;
@@ -129,6 +130,10 @@ impl Shared {
             }
             graver
         });
+        // Whoever works for the session hears it at once, wherever it waits.
+        if why == Ending::Fence {
+            self.gone.cancel();
+        }
     }
 
     /// Woken when a browser came or went: the guard must hear of it.

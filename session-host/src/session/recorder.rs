@@ -242,14 +242,14 @@ async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> R
     Ok(Ok(()))
 }
 
-/// Repeats a statement until the database has answered.
+/// Repeats a statement until the database has answered. What came of an earlier try whose answer was lost is found by the later one.
 pub(super) async fn until_known<T, F: Future<Output = Result<T, StoreError>>>(
     shared: &Shared,
     statement: impl Fn() -> F,
 ) -> Result<T, Fenced> {
     let mut pause = Duration::from_millis(50);
     loop {
-        match statement().await {
+        match store::within(statement()).await {
             Ok(value) => return Ok(value),
             Err(error) => tracing::warn!(session = %shared.session(), %error, "not recorded yet"),
         }

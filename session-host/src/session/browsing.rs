@@ -1,0 +1,160 @@
+//! Browser after browser: started in the directory that the row names, ended as the session's end asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use contract::{ProfileId, Reason, Signal};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Ending,
+    account::Takeover,
+    actor::{Actor, After, load},
+    recorder,
+};
+use crate::browser::{self, Browser, PageEvent, ProfileDir};
+use store::owned::Owned;
+
+/// Browser starts in a row without becoming useful before the session is `failed`.
+const MOST_RESTARTS: u32 = 6;
+/// How long the kernel may take to end what was killed.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+impl Actor {
+    /// Browser after browser, until the session ends.
+    pub(super) async fn browse(&mut self, mut owned: Owned) -> Ending {
+        loop {
+            let after = match self.one_browser(&owned).await {
+                Ok(after) => after,
+                Err(why) => {
+                    tracing::warn!(session = %self.shared.session(), error = %why, "the browser does not start");
+                    After::Restart
+                }
+            };
+            match after {
+                After::End(ending) => return ending,
+                After::Ordered => {
+                    self.signal(Signal::Restarting).await;
+                    match load(&self.shared).await {
+                        Some(now) => owned = now,
+                        None => return Ending::Fence,
+                    }
+                    continue;
+                }
+                After::Restart if self.restarts >= MOST_RESTARTS => {
+                    self.signal(Signal::GaveUp(Reason::BrowserFailed)).await;
+                    return Ending::Drain;
+                }
+                After::Restart => self.signal(Signal::BrowserLost).await,
+            }
+            let pause = self.shared.services.timings.restart_after() * 2u32.pow(self.restarts.min(5));
+            self.restarts += 1;
+            if let Some(ending) = self.unless_told_to_end(tokio::time::sleep(pause)).await.err() {
+                return ending;
+            }
+            match load(&self.shared).await {
+                Some(now) => owned = now,
+                None => return Ending::Fence,
+            }
+        }
+    }
+
+    /// What `step` leads to; an error where the session is to end first. A step that is dropped leaves nothing behind.
+    async fn unless_told_to_end<T>(&self, step: impl Future<Output = T>) -> Result<T, Ending> {
+        let shared = &self.shared;
+        let mut ending = shared.ending.subscribe();
+        tokio::select! {
+            biased;
+            () = shared.lease.fenced() => Err(Ending::Fence),
+            () = shared.gone.cancelled() => Err(Ending::Fence),
+            _ = ending.wait_for(|e| *e != Ending::None) => Err(*shared.ending.borrow()),
+            done = step => Ok(done),
+        }
+    }
+
+    async fn one_browser(&mut self, owned: &Owned) -> Result<After, Failed> {
+        let shared = self.shared.clone();
+        // Before the state changes: a gap begins where it says that the session last worked.
+        let profile = self.profile(owned).await?;
+        self.signal(Signal::BrowserStarting).await;
+        let (events, mut heard) = mpsc::channel(4096);
+        let started = self
+            .unless_told_to_end(async {
+                let _turn = shared.services.starts.acquire().await?;
+                Ok::<_, Failed>(browser::start(&shared.services.browsers, &profile, events).await?)
+            })
+            .await;
+        let browser = match started {
+            Ok(started) => started?,
+            Err(ending) => return Ok(After::End(ending)),
+        };
+        shared.set_browser(Some(browser.clone()));
+        (self.ready, self.stream, self.bound, self.takeover) = (false, None, false, Takeover::No);
+        self.unbound.clear();
+        let after = self.hear(&browser, &mut heard).await;
+        self.set_working(false);
+        match &after {
+            After::End(Ending::Fence) => self.fence(&browser, &mut heard).await,
+            After::End(Ending::Drain) => {
+                self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over
+                browser.close().await;
+            }
+            After::End(_) | After::Restart | After::Ordered => {
+                browser.close().await;
+            }
+        }
+        shared.set_browser(None);
+        if matches!(after, After::End(Ending::None)) {
+            self.remove_if_forgotten(browser, profile).await;
+        }
+        if let Err(error) = queue::qr::clear(&shared.services.redis, &shared.lease).await {
+            tracing::debug!(%error, "QR not cleared: it expires");
+        }
+        Ok(after)
+    }
+
+    /// Told to end, and killed only when the lease is about to be somebody else's: a browser that is killed while it writes can lose its
+    /// database. Until it is dead it is the session's browser, so that the guard has it in its list.
+    async fn fence(&self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) {
+        let timings = &self.shared.services.timings;
+        browser.terminate();
+        let most = timings.fence_margin().saturating_sub(timings.kill_margin());
+        let left = Duration::from_millis(self.shared.lease.deadline().saturating_sub(queue::lease::boottime_ms()));
+        if timeout(most.min(left.saturating_sub(timings.kill_margin())), closed(heard)).await.is_ok() {
+            return;
+        }
+        browser.kill_now();
+        if timeout(KILLED_WITHIN, closed(heard)).await.is_err() {
+            tracing::error!(session = %self.shared.session(), pid = browser.pid(), "a browser that was killed does not end");
+        }
+    }
+
+    /// The directory that the row names, where it is here; otherwise a new one, announced as a gap if an account was linked.
+    async fn profile(&mut self, owned: &Owned) -> Result<Arc<ProfileDir>, Failed> {
+        let (services, held) = (&self.shared.services, self.shared.lease.held());
+        let data_dir = &services.browsers.config().data_dir;
+        if let Some(id) = owned.profile {
+            let name = id.to_string();
+            if ProfileDir::exists(data_dir, &name)? {
+                return Ok(ProfileDir::open(data_dir, &name).await?);
+            }
+            // Before the row names another directory: after a death in between it is announced twice, never not at all.
+            if owned.account.is_some() {
+                let events = store::owned::announce_gap(&services.pool, held).await?.ok_or("no longer the owner")?;
+                recorder::publish(&self.shared, events).await;
+            }
+        }
+        let id = ProfileId::new();
+        let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
+        // Before the page gets the network: whoever finds another directory deletes it.
+        if !store::owned::use_profile(&services.pool, held, id).await? {
+            return Err("no longer the owner".into());
+        }
+        Ok(profile)
+    }
+}
+
+async fn closed(heard: &mut mpsc::Receiver<PageEvent>) {
+    while !matches!(heard.recv().await, None | Some(PageEvent::Closed { .. })) {}
+}
