@@ -91,27 +91,27 @@ async fn carry_out(mut connection: ConnectionManager, wanted: Arc<Mutex<HashSet<
 impl Ears {
     pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {
-            let push = self.0.recv().await?;
-            let text = |n: usize| match push.data.get(n) {
-                Some(Value::BulkString(bytes)) => String::from_utf8(bytes.clone()).ok(),
-                _ => None,
-            };
-            let heard = match push.kind {
-                PushKind::Message => text(0).zip(text(1)).map(|(channel, text)| Heard::Message { channel, text }),
-                PushKind::Subscribe => text(0).map(Heard::Listening),
-                PushKind::Disconnection => Some(Heard::Lost),
-                _ => None,
-            };
-            if heard.is_some() {
-                return heard;
+            if let Some(heard) = heard(self.0.recv().await?) {
+                return Some(heard);
             }
         }
     }
+
+    /// What has come in already.
+    pub(crate) fn waiting(&mut self) -> Option<Heard> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).find_map(heard)
+    }
 }
 
-impl Ears {
-    /// Drops what has come in already.
-    pub(crate) fn skip_waiting(&mut self) {
-        while self.0.try_recv().is_ok() {}
+fn heard(push: PushInfo) -> Option<Heard> {
+    let text = |n: usize| match push.data.get(n) {
+        Some(Value::BulkString(bytes)) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    };
+    match push.kind {
+        PushKind::Message => text(0).zip(text(1)).map(|(channel, text)| Heard::Message { channel, text }),
+        PushKind::Subscribe => text(0).map(Heard::Listening),
+        PushKind::Disconnection => Some(Heard::Lost),
+        _ => None,
     }
 }

@@ -20,8 +20,16 @@ impl Hub {
     /// # Errors
     /// [`QueueError`]; then nothing is owned here.
     pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Option<Lease>, QueueError> {
-        if claim.owned && hosts::birth(&self.redis).await? < self.timings.lease_ttl() {
-            return Ok(None);
+        let mut delay = Duration::ZERO;
+        if claim.owned {
+            let remembers = hosts::birth(&self.redis).await?;
+            if remembers < self.timings.lease_ttl() {
+                return Ok(None);
+            }
+            // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL.
+            if remembers < 2 * self.timings.lease_ttl() || self.redis.replicas().await? > 0 {
+                delay = self.timings.lease_ttl();
+            }
         }
         let (key, owner) = (keys::lease(claim.tenant, claim.session), OwnerId::new());
         let value = format!("?:{owner}");
@@ -30,7 +38,7 @@ impl Hub {
             return Ok(None);
         }
         let _ = fault_point!("lease.after_claim", "session" => claim.session);
-        let lease = self.bump(claim, owner, &key, &value).await;
+        let lease = self.bump(claim, owner, (&key, &value), delay).await;
         if !matches!(lease, Ok(Some(_))) {
             // Without us the claim would keep others out for a TTL; if this fails too, it does.
             let _ = give_up(&mut redis, &key, &value, claim.session).await;
@@ -40,7 +48,13 @@ impl Hub {
         Ok(Some(lease))
     }
 
-    async fn bump(&self, claim: &Claimable, owner: OwnerId, key: &str, value: &str) -> Result<Option<Lease>, QueueError> {
+    async fn bump(
+        &self,
+        claim: &Claimable,
+        owner: OwnerId,
+        (key, value): (&str, &str),
+        delay: Duration,
+    ) -> Result<Option<Lease>, QueueError> {
         let _ = fault_point!("lease.before_bump", "session" => claim.session);
         let bump = store::leases::bump(&self.pool, claim, owner, self.host);
         let bumped = tokio::time::timeout(BUMP_WITHIN, bump).await.map_err(|_| QueueError::TimedOut)??;
@@ -53,7 +67,7 @@ impl Hub {
             store::leases::release(&self.pool, &held).await?;
             return Ok(None);
         }
-        Ok(Some(Lease::new(held, sent + millis(ttl), &self.timings)))
+        Ok(Some(Lease::new(held, sent + millis(delay), sent + millis(ttl), &self.timings)))
     }
 
     /// Gives a session up: first the row, then the lease, so that whoever is called by the latter waits for nothing. A session that is not

@@ -46,16 +46,18 @@ pub async fn wanted(redis: &Redis, session: SessionId) {
     }
 }
 
-/// Says that a host lives. Redis's clock stamps it.
+/// Says that a host lives, and answers all whose heartbeat is younger than `stale`. Redis's clock stamps them.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord) -> Result<(), QueueError> {
+pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord, stale: Duration) -> Result<Vec<HostId>, QueueError> {
     let record = serde_json::to_string(record).unwrap_or_default();
     let mut connection = redis.shared();
     let mut set = redis::cmd("SET");
     set.arg(keys::host(host)).arg(record).arg("PX").arg(millis(RECORD_LASTS)).query_async::<()>(&mut connection).await?;
-    Ok(scripts::HEARTBEAT.key(keys::HOSTS).arg(host.to_string()).invoke_async(&mut connection).await?)
+    let mut beat = scripts::HEARTBEAT.key(keys::HOSTS);
+    let live: Vec<String> = beat.arg(host.to_string()).arg(millis(stale)).invoke_async(&mut connection).await?;
+    Ok(live.iter().filter_map(|h| h.parse().ok()).collect())
 }
 
 /// Hosts whose heartbeat is younger than `stale`.
@@ -114,13 +116,23 @@ pub async fn wanted_changes(redis: &Redis) -> Wanted {
 }
 
 impl Wanted {
-    /// The next call, or calls that may have been missed. Several calls that wait are one.
-    pub async fn changed(&mut self) {
+    /// The sessions of the next call, and of all that came with it. Empty: calls may have been missed.
+    pub async fn changed(&mut self) -> Vec<SessionId> {
         let Some(ears) = &mut self.ears else { return std::future::pending().await };
-        while let Heard::Lost = match ears.next().await {
-            Some(heard) => heard,
-            None => std::future::pending().await,
-        } {}
-        ears.skip_waiting();
+        let mut called = Vec::new();
+        let mut heard = loop {
+            match ears.next().await {
+                Some(Heard::Lost) => {}
+                heard @ Some(_) => break heard,
+                None => std::future::pending().await,
+            }
+        };
+        while let Some(one) = heard {
+            if let Heard::Message { text, .. } = one {
+                called.extend(text.parse::<SessionId>());
+            }
+            heard = ears.waiting();
+        }
+        called
     }
 }

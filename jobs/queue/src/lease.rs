@@ -41,6 +41,8 @@ pub(crate) struct Owned {
     pub key: String,
     pub value: String,
     margin: u64,
+    /// From when on its session may be connected.
+    opens: u64,
     deadline: AtomicU64,
     fenced: CancellationToken,
     open: AtomicBool,
@@ -48,12 +50,13 @@ pub(crate) struct Owned {
 }
 
 impl Lease {
-    pub(crate) fn new(held: Held, deadline: u64, timings: &Timings) -> Self {
+    pub(crate) fn new(held: Held, opens: u64, deadline: u64, timings: &Timings) -> Self {
         Self(Arc::new(Owned {
             held,
             key: keys::lease(held.tenant(), held.session()),
             value: value_of(&held),
             margin: timings.fence_margin_ms,
+            opens,
             deadline: AtomicU64::new(deadline),
             fenced: CancellationToken::new(),
             open: AtomicBool::new(false),
@@ -76,6 +79,10 @@ impl Lease {
     /// When it ends unless it is renewed: milliseconds of `CLOCK_BOOTTIME`.
     pub fn deadline(&self) -> u64 {
         self.0.deadline.load(Ordering::Acquire)
+    }
+    /// When the session may be connected: one TTL after the claim where Redis may have lost the lease of an owner that is still there.
+    pub async fn opens(&self) {
+        tokio::time::sleep(Duration::from_millis(self.0.opens.saturating_sub(boottime_ms()))).await;
     }
     /// When the session must be let go of: it is another's, or its deadline is nearer than the margin. Never returns before that.
     pub async fn fenced(&self) {

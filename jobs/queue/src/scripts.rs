@@ -92,7 +92,7 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - 86400000)
-return now";
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now - ARGV[2], '+inf')";
 
     /// Hosts whose last heartbeat is younger (ARGV[2] = '1') or older than so many ms, by the clock that stamped it.
     /// KEYS hosts · ARGV age in ms, '1' = younger.

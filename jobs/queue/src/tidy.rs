@@ -11,7 +11,7 @@ use crate::{
 /// Jobs or sessions of one round.
 const ROUND: i64 = 500;
 
-/// One round. Where another process is at it, nothing is done.
+/// One round. Where another process is at it, nothing is done. A row or tenant that fails keeps nobody else waiting.
 ///
 /// # Errors
 /// [`QueueError`]: the next round does what this one did not.
@@ -23,25 +23,43 @@ pub async fn round(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<()
 }
 
 async fn all(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
-    end_doomed(pool, redis, None, timings).await?;
+    let ended = end_doomed(pool, redis, None, timings).await;
+    let removed = remove_deleted(pool, redis).await;
+    let told = say_that_all_is_full(pool, redis, timings).await;
+    ended.and(removed).and(told)
+}
+
+async fn remove_deleted(pool: &PgPool, redis: &Redis) -> Result<(), QueueError> {
     for (tenant, session) in store::deletion::removable(pool, ROUND).await? {
-        while !store::deletion::remove(pool, tenant, session).await? {}
-        forget(redis, tenant, session).await?;
-        tracing::info!(%session, "a deleted session is gone");
+        let gone: Result<(), QueueError> = async {
+            while !store::deletion::remove(pool, tenant, session).await? {}
+            forget(redis, tenant, session).await
+        }
+        .await;
+        match gone {
+            Ok(()) => tracing::info!(%session, "a deleted session is gone"),
+            Err(error) => tracing::error!(%session, %error, "a deleted session's data stays for now"),
+        }
     }
-    say_that_all_is_full(pool, redis, timings).await
+    Ok(())
 }
 
 /// Ends the jobs that nothing will come of: of all sessions, or of one.
 ///
 /// # Errors
-/// [`QueueError`].
+/// [`QueueError`]: they could not be looked for.
 pub async fn end_doomed(pool: &PgPool, redis: &Redis, session: Option<SessionId>, timings: &Timings) -> Result<(), QueueError> {
     loop {
         let doomed = store::ends::doomed(pool, session, timings.down_jobs_fail_after(), ROUND).await?;
         let mut ended = 0;
         for (job, end) in &doomed {
-            let told = store::ends::end_queued(pool, job, *end).await?;
+            let told = match store::ends::end_queued(pool, job, *end).await {
+                Ok(told) => told,
+                Err(error) => {
+                    tracing::error!(job = %job.id, session = %job.session, %error, "a job that nothing will come of is not ended yet");
+                    continue;
+                }
+            };
             ended += told.len();
             if let Err(error) = events::publish(pool, redis, job.tenant, &told).await {
                 tracing::debug!(%error, job = %job.id, "ended, and not published yet");
@@ -74,7 +92,14 @@ async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -
         return Ok(());
     }
     for (tenant, session) in waiting {
-        let Some(event) = store::sessions::lacks_capacity(pool, tenant, session).await? else { continue };
+        let event = match store::sessions::lacks_capacity(pool, tenant, session).await {
+            Ok(Some(event)) => event,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(%session, %error, "a session without a slot is not told so yet");
+                continue;
+            }
+        };
         metrics::counter!("zaguan_sessions_without_capacity_total").increment(1);
         tracing::warn!(%session, "no host has a free slot");
         if let Err(error) = events::publish(pool, redis, tenant, &[event]).await {

@@ -49,21 +49,30 @@ pub struct Claimable {
     pub has_work: bool,
 }
 
-/// Sessions that some host should hold: those that are alive, whatever is wanted (an alive one that is wanted `stopped` has to be stopped
-/// by somebody), and those that are down and are to be logged out, which only their browser can do. Sessions with unfinished jobs come first.
+/// Sessions that some host should hold: those that are alive, whatever is wanted (an alive one that is wanted `stopped`, or whose tenant was
+/// suspended, has to be stopped by somebody), and those that are down and are to be logged out, which only their browser can do. Sessions
+/// with unfinished jobs come first.
+///
+/// `busy`: other hosts that live. What they hold is theirs to renew and is not asked about, except `called`: a lease that was given up by
+/// somebody else than its holder is told of by a call.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn claimable(pool: &PgPool) -> Result<Vec<Claimable>> {
+pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId]) -> Result<Vec<Claimable>> {
+    let busy: Vec<_> = busy.iter().map(|h| h.uuid()).collect();
+    let called: Vec<_> = called.iter().map(|s| s.uuid()).collect();
     let rows = sqlx::query!(
         r#"select s.tenant, s.id, s.epoch, s.owner is not null as "owned!",
                   exists (select 1 from job j where j.session = s.id and j.state in ('queued', 'running')) as "has_work!"
-             from session s join tenant t on t.id = s.tenant and t.state = 'active'
+             from session s join tenant t on t.id = s.tenant
             where (s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
-                   or exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'
+                   or t.state = 'active' and exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'
                                  and j.state in ('queued', 'running')))
               and (s.held_until is null or s.held_until < clock_timestamp())
-            order by 5 desc, s.id"#
+              and (s.owner is null or s.host is null or s.host <> all($1) or s.id = any($2))
+            order by 5 desc, s.id"#,
+        &busy,
+        &called
     )
     .fetch_all(pool)
     .await?;
@@ -105,7 +114,7 @@ pub async fn bump(pool: &PgPool, claim: &Claimable, owner: OwnerId, host: HostId
 pub struct StillHeld {
     /// Which.
     pub session: SessionId,
-    /// Whether it is wanted `running`, or has yet to be logged out.
+    /// Whether it is wanted `running`, or has yet to be logged out, and its tenant may.
     pub wanted: bool,
 }
 
@@ -116,10 +125,10 @@ pub struct StillHeld {
 pub async fn still_held(pool: &PgPool, held: &[Held]) -> Result<Vec<StillHeld>> {
     let (ids, epochs, owners) = columns(held);
     let rows = sqlx::query!(
-        r#"select s.id, s.wanted = 'running' or exists (
-                     select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
+        r#"select s.id, t.state = 'active' and (s.wanted = 'running' or exists (
+                     select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running')))
                   as "wanted!"
-             from session s
+             from session s join tenant t on t.id = s.tenant
              join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (id, epoch, owner) on s.id = h.id and s.epoch = h.epoch and s.owner = h.owner"#,
         &ids,
         &epochs,

@@ -23,7 +23,7 @@ pub struct Account {
 /// What an owner needs to know when it takes a session on.
 #[derive(Debug, Clone)]
 pub struct Owned {
-    /// Whether its tenant wants it to run.
+    /// Whether its tenant wants it to run, and may.
     pub wanted: bool,
     /// Whether a job waits that logs the account out.
     pub logout: bool,
@@ -45,10 +45,10 @@ pub struct Owned {
 /// [`crate::StoreError`].
 pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     let row = sqlx::query!(
-        r#"select wanted = 'running' as "wanted!", exists (
+        r#"select t.state = 'active' and s.wanted = 'running' as "wanted!", t.state = 'active' and exists (
                     select 1 from job j where j.session = $1 and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
-                  as "logout!", state, reason, account, profile, profile_row_id
-             from session where id = $1 and tenant = $4 and epoch = $2 and owner = $3"#,
+                  as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id
+             from session s join tenant t on t.id = s.tenant where s.id = $1 and s.tenant = $4 and s.epoch = $2 and s.owner = $3"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -68,14 +68,16 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
 }
 
 /// Names the directory that may be used from now on. Done before the page gets the network; a directory that the row no longer names is
-/// deleted by whoever finds it. A new directory has no rows yet, so the mark starts again.
+/// deleted by whoever finds it. A new directory has no rows yet, so the mark starts again; if the account that was known is linked in it, a
+/// gap is owed ([`announce_owed_gap`]).
 ///
 /// # Errors
 /// [`crate::StoreError`]. `false`: no longer ours.
 pub async fn use_profile(pool: &PgPool, held: &Held, profile: ProfileId) -> Result<bool> {
     let done = sqlx::query!(
         "update session set profile = $4, profile_row_id = case when profile = $4 then profile_row_id else 0 end,
-                history_at = case when profile = $4 then history_at end
+                history_at = case when profile = $4 then history_at end,
+                gap_owed = case when profile = $4 then gap_owed else account is not null end
           where id = $1 and tenant = $5 and epoch = $2 and owner = $3",
         held.session().uuid(),
         held.epoch(),
@@ -99,8 +101,8 @@ pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Ve
 }
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
-/// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for: a start that came meanwhile
-/// wins. No event where the row says so already: a first try has come to its end after all. `None`: no longer ours, or no longer wished for.
+/// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for, or its tenant is suspended: a
+/// start that came meanwhile wins. No event where the row says so already: a first try has come to its end after all. `None`: no longer ours, or no longer wished for.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -115,11 +117,13 @@ pub async fn set_state(
     let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
     let rows = sqlx::query!(
         r#"with held as (
-                    select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped')
+                    select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped'
+                           or exists (select 1 from tenant t where t.id = session.tenant and t.state <> 'active'))
                        for no key update),
                 s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
-                           wanted = case when $6 then 'stopped' else wanted end
+                           wanted = case when $6 or $4 = 'stopped' then 'stopped' else wanted end,
+                           worked_until = case when session.state = 'working' and $4 <> 'working' then clock_timestamp() else worked_until end
                       from held where session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
                     returning held.tenant),
                 c as (
@@ -183,6 +187,7 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account, ago: std::time:
                     update session set account = $4, account_lid = coalesce($5, account_lid), account_name = coalesce($6, account_name),
                            linked_at = case when account is distinct from $4 then clock_timestamp() - make_interval(secs => $7) else linked_at end,
                            history_at = case when account is distinct from $4 then null else history_at end,
+                           gap_owed = coalesce(gap_owed and account = $4, false),
                            allow_new_account = false
                      where id = $1 and epoch = $2 and owner = $3 and (account is null or account = $4 or allow_new_account)
                        and (expected_account is null or expected_account = $4)
@@ -261,28 +266,44 @@ pub async fn may_take_over(pool: &PgPool, held: &Held, every: std::time::Duratio
     Ok(done.rows_affected() == 1)
 }
 
-/// Announces that messages may be missing since the session was last connected: its profile could not be kept. `None`: no longer ours.
+/// Announces that messages may be missing since the session last worked: its profile could not be kept. `None`: no longer ours.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn announce_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event>>> {
+    gap(pool, held, false).await
+}
+
+/// The same, where the known account was linked again in a directory that began empty. `None`: no gap is owed (any more), or no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn announce_owed_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event>>> {
+    gap(pool, held, true).await
+}
+
+/// A session that still counts as working was left without a word: all that is known is since when it worked.
+async fn gap(pool: &PgPool, held: &Held, only_owed: bool) -> Result<Option<Vec<Event>>> {
     let columns = Columns::of(&[NewEvent { kind: EventType::SessionGap, chat: None, data: Value::Null }]);
     let rows = sqlx::query_as!(
         log::Row,
-        r#"with held as (select tenant, state_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
-                g as (update session set gap_at = clock_timestamp() from held where session.id = $1 returning 1),
+        r#"with held as (
+                    select tenant, case when state = 'working' then state_at else coalesce(worked_until, state_at) end as since
+                      from session where id = $1 and epoch = $2 and owner = $3 and (gap_owed or not $6) for no key update),
+                g as (update session set gap_at = clock_timestamp(), gap_owed = false from held where session.id = $1 returning 1),
                 c as (
                     update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant and exists (select 1 from g)
-                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.state_at)
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.since)
            insert into event (tenant, seq, day, id, type, at, session, data)
            select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1,
-                  jsonb_build_object('gap', jsonb_build_object('from', c.state_at, 'to', c.at)) from c
+                  jsonb_build_object('gap', jsonb_build_object('from', c.since, 'to', c.at)) from c
            returning id, seq, type as kind, at, session, chat, data"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
         columns.ids[0],
         columns.kinds[0],
+        only_owed,
     )
     .fetch_all(pool)
     .await?;

@@ -24,7 +24,7 @@ pub use chromium::{EnvError, LaunchError};
 pub use events::{PageAck, PageEvent, PageMessage, StreamState};
 pub use handle::{Browser, Closed, StartError, start};
 pub(crate) use profile::mark_closed;
-pub use profile::{ProfileDir, ProfileError, end_leftovers, remove_profile};
+pub use profile::{ProfileDir, ProfileError, end_leftovers, profiles, remove_profile, sweep_profile};
 pub(crate) use shared::ended_by_itself;
 
 use spawn::Spawner;

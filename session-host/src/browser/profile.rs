@@ -16,6 +16,9 @@ const CLOSED: &str = "zaguan-closed";
 /// A leftover browser is told to close, and killed after this.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(1500);
 
+/// How long no session must have named a directory before it goes.
+const STRAY_FOR: Duration = Duration::from_secs(23 * 3600);
+
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -200,6 +203,50 @@ pub fn remove_profile(data: &Path, id: &str) -> Result<(), ProfileError> {
     }
 }
 
+/// The ids of all directories, held or not.
+pub fn profiles(data: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory(data)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(entries.flatten().filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect())
+}
+
+/// Deletes a directory that no session has named for a day; says whether. The first look that finds it so leaves a note beside it, a look
+/// that finds it named takes the note away: a host that was pointed at the wrong database for an hour costs nobody's link.
+pub fn sweep_profile(data: &Path, id: &str, named: bool) -> bool {
+    if check_id(id).is_err() {
+        return false;
+    }
+    let note = directory(data).join(format!("{id}.stray"));
+    if named {
+        let _ = fs::remove_file(&note);
+        return false;
+    }
+    let since = fs::metadata(&note).and_then(|m| m.modified()).ok();
+    let Some(since) = since else {
+        if let Err(error) = fs::write(&note, b"") {
+            tracing::warn!(profile = id, %error, "a directory that no session names is not noted");
+        }
+        return false;
+    };
+    if since.elapsed().is_ok_and(|age| age < STRAY_FOR) {
+        return false;
+    }
+    match remove_profile(data, id) {
+        Ok(()) => {
+            let _ = fs::remove_file(&note);
+            true
+        }
+        // Its session is about to name it, or was deleted a moment ago.
+        Err(ProfileError::InUse { .. }) => false,
+        Err(error) => {
+            tracing::warn!(profile = id, %error, "a directory that no session names stays for now");
+            false
+        }
+    }
+}
+
 /// At a host's start: ends the browsers that lock files of dead hosts name, and says which. Directories of living hosts are left alone.
 pub async fn end_leftovers(data: &Path) -> io::Result<Vec<u32>> {
     let entries = match fs::read_dir(directory(data)) {
@@ -256,6 +303,31 @@ mod tests {
         assert!(!ProfileDir::open(&data, "prf_a").await.unwrap().closed_cleanly(), "a start that did not end cleanly leaves no mark");
         remove_profile(&data, "prf_a").unwrap();
         assert!(ProfileDir::open(&data, "prf_a").await.unwrap().is_new());
+        fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_goes_only_when_no_session_has_named_it_for_a_day() {
+        let data = data("stray");
+        for id in ["prf_stray", "prf_held", "prf_named"] {
+            drop(ProfileDir::open(&data, id).await.unwrap());
+        }
+        let held = ProfileDir::open(&data, "prf_held").await.unwrap();
+        let look = |named: &str| {
+            let mut ids = profiles(&data).unwrap();
+            ids.sort();
+            ids.into_iter().filter(|id| sweep_profile(&data, id, id == named)).collect::<Vec<_>>()
+        };
+        assert!(look("none").is_empty() && look("none").is_empty(), "seen for the first time, and a moment later");
+        for id in ["prf_stray", "prf_held", "prf_named"] {
+            let note = File::options().write(true).open(directory(&data).join(format!("{id}.stray"))).unwrap();
+            note.set_modified(std::time::SystemTime::now() - Duration::from_secs(24 * 3600)).unwrap();
+        }
+        assert_eq!(look("prf_named"), ["prf_stray"], "neither the one that is named nor the one that is held");
+        assert!(look("none").is_empty(), "one that was named in between starts anew");
+        drop(held);
+        assert_eq!(look("none"), ["prf_held"]);
+        assert_eq!(profiles(&data).unwrap(), ["prf_named"]);
         fs::remove_dir_all(&data).unwrap();
     }
 

@@ -3,6 +3,7 @@
 mod placement;
 mod renewal;
 mod roster;
+mod sweep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use secrecy::ExposeSecret;
 use store::lane_jobs::LaneJob;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -64,8 +65,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let stopping = CancellationToken::new();
     let worker = services.tasks.spawn(work(services.hub.clone(), backend, roster.clone(), id));
     let renewal = renewal::start(services.clone(), roster.clone(), pipe.clone())?;
-    let mut placing = services.tasks.spawn(placement::run(services.clone(), roster.clone(), id, stopping.clone()));
+    let live = watch::Sender::new(None);
+    let placing = placement::run(services.clone(), roster.clone(), id, live.subscribe(), stopping.clone());
+    let mut placing = services.tasks.spawn(placing);
+    let beating = services.tasks.spawn(placement::heart(services.clone(), roster.clone(), id, stopping.clone(), live));
     let reconciling = services.tasks.spawn(reconcile(services.clone(), stopping.clone()));
+    let sweeping = services.tasks.spawn(sweep::run(services.clone()));
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -77,7 +82,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     // A claim under way is finished and then drained like the others; cut off, its lease would be renewed for nobody.
     let _ = tokio::time::timeout(CLAIM_WITHIN, &mut placing).await;
     drain(&services, &roster, id).await;
-    for task in [worker, placing, reconciling] {
+    for task in [worker, placing, beating, reconciling, sweeping] {
         task.abort();
     }
     renewal.stop();
@@ -118,7 +123,7 @@ async fn reconcile(services: Services, stopping: CancellationToken) {
 /// Stop taking, finish what runs, close browsers cleanly, hand over.
 async fn drain(services: &Services, roster: &Roster, id: HostId) {
     let record = HostRecord { slots: 0, used: 0, draining: true };
-    if let Err(error) = queue::hosts::heartbeat(&services.redis, id, &record).await {
+    if let Err(error) = queue::hosts::heartbeat(&services.redis, id, &record, services.timings.host_stale()).await {
         tracing::debug!(%error, "no farewell");
     }
     services.hub.stop_taking();

@@ -1,7 +1,7 @@
 //! Which free sessions this host claims. No leader: every host ranks the live ones alike, waits by its rank, and the lease decides.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
@@ -9,7 +9,7 @@ use std::{
 
 use contract::{HostId, SessionId};
 use queue::hosts::{HostRecord, LiveHost};
-use store::leases::Claimable;
+use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
@@ -20,32 +20,59 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// A host whose stores answer this slowly claims nothing.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Heartbeats, and claims what is free: when somebody says that a session is wanted, and at every heartbeat.
-pub async fn run(services: Services, roster: Arc<Roster>, id: HostId, stopping: CancellationToken) {
-    let mut wanted = queue::hosts::wanted_changes(&services.redis).await;
-    let mut first_seen: HashMap<SessionId, Instant> = HashMap::new();
-    let mut pause = Duration::ZERO;
+/// The hosts that live, this one included; `None` while Redis does not say.
+pub type Live = Option<Vec<HostId>>;
+
+/// Says that this host lives, also while it leaves: until it has let go of its sessions nobody else need ask for them.
+pub async fn heart(services: Services, roster: Arc<Roster>, id: HostId, stopping: CancellationToken, live: watch::Sender<Live>) {
+    let mut every = tokio::time::interval(services.timings.heartbeat_every());
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = wanted.changed() => {}
-            () = stopping.cancelled() => return,
-        }
+        every.tick().await;
         let (slots, used) = roster.load();
-        let record = HostRecord { slots, used, draining: false };
-        if let Err(error) = queue::hosts::heartbeat(&services.redis, id, &record).await {
+        let draining = stopping.is_cancelled();
+        let record = if draining { HostRecord { slots: 0, used: 0, draining } } else { HostRecord { slots, used, draining } };
+        let heard = queue::hosts::heartbeat(&services.redis, id, &record, services.timings.host_stale()).await;
+        if let Err(error) = &heard {
             tracing::warn!(%error, "no heartbeat");
         }
+        live.send_replace(heard.ok());
+    }
+}
+
+/// Claims what is free: when somebody says that a session is wanted, and at every heartbeat.
+pub async fn run(services: Services, roster: Arc<Roster>, id: HostId, mut live: watch::Receiver<Live>, stopping: CancellationToken) {
+    let mut wanted = queue::hosts::wanted_changes(&services.redis).await;
+    let mut seen = Seen::default();
+    let mut waiting = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(HEAD_START / 2), if waiting => {}
+            beat = live.changed() => if beat.is_err() { return },
+            called = wanted.changed() => seen.called.extend(called),
+            () = stopping.cancelled() => return,
+        }
         settle_wishes(&services, &roster).await;
-        let waiting = match claim_free(&services, &roster, id, &mut first_seen, &stopping).await {
+        let Some(hosts) = live.borrow_and_update().clone() else { continue };
+        waiting = match claim_free(&services, &roster, id, &hosts, &mut seen, &stopping).await {
             Ok(waiting) => waiting,
             Err(error) => {
                 tracing::warn!(%error, "nothing claimed");
                 false
             }
         };
-        pause = if waiting { HEAD_START / 2 } else { services.timings.heartbeat_every() };
     }
+}
+
+/// What earlier rounds have left.
+#[derive(Default)]
+struct Seen {
+    /// Since when a session is free.
+    first: HashMap<SessionId, Instant>,
+    /// Sessions that somebody said to look at, and that were not tried since.
+    called: HashSet<SessionId>,
+    /// Sessions whose claim failed, and when: the others go first.
+    failed: HashMap<SessionId, Instant>,
 }
 
 /// A wish to stop reaches the owner at once, not only at the next renewal.
@@ -55,7 +82,7 @@ async fn settle_wishes(services: &Services, roster: &Roster) {
     if held.is_empty() {
         return;
     }
-    if let Ok(still) = store::leases::still_held(&services.pool, &held).await {
+    if let Ok(still) = store::within(store::leases::still_held(&services.pool, &held)).await {
         for unwanted in still.iter().filter(|s| !s.wanted) {
             if let Some(shared) = roster.get(unwanted.session) {
                 shared.end(crate::session::Ending::Stop);
@@ -69,13 +96,20 @@ async fn claim_free(
     services: &Services,
     roster: &Arc<Roster>,
     id: HostId,
-    first_seen: &mut HashMap<SessionId, Instant>,
+    hosts: &[HostId],
+    seen: &mut Seen,
     stopping: &CancellationToken,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let asked = Instant::now();
-    let free: Vec<Claimable> =
-        store::leases::claimable(&services.pool).await?.into_iter().filter(|c| roster.get(c.session).is_none()).collect();
-    first_seen.retain(|session, _| free.iter().any(|c| c.session == *session));
+    // What the rows say is ours and does not run here was lost here: nobody else would ask for it as long as we live.
+    let others: Vec<HostId> = hosts.iter().copied().filter(|host| *host != id).collect();
+    let called: Vec<SessionId> = seen.called.iter().copied().collect();
+    let mut free = store::within(store::leases::claimable(&services.pool, &others, &called)).await?;
+    free.retain(|c| roster.get(c.session).is_none());
+    seen.first.retain(|session, _| free.iter().any(|c| c.session == *session));
+    seen.called.retain(|session| free.iter().any(|c| c.session == *session));
+    seen.failed.retain(|_, at| at.elapsed() < services.timings.lease_ttl());
+    free.retain(|c| !seen.failed.contains_key(&c.session));
     if free.is_empty() || !roster.has_room() {
         return Ok(false);
     }
@@ -85,7 +119,7 @@ async fn claim_free(
     }
     let mut waiting = false;
     for claim in free {
-        let since = *first_seen.entry(claim.session).or_insert_with(Instant::now);
+        let since = *seen.first.entry(claim.session).or_insert_with(Instant::now);
         let rank = u32::try_from(rank(&hosts, id, claim.session)).unwrap_or(u32::MAX);
         if since.elapsed() < HEAD_START.saturating_mul(rank) {
             waiting = true;
@@ -94,11 +128,19 @@ async fn claim_free(
         if !roster.has_room() || stopping.is_cancelled() {
             return Ok(false);
         }
-        // `None`: its lease lives, or somebody was faster.
-        if let Some(lease) = services.hub.claim(&claim).await? {
-            tracing::info!(session = %claim.session, epoch = lease.held().epoch(), "claimed");
-            first_seen.remove(&claim.session);
-            roster.take_on(lease);
+        seen.called.remove(&claim.session);
+        match services.hub.claim(&claim).await {
+            Ok(Some(lease)) => {
+                tracing::info!(session = %claim.session, epoch = lease.held().epoch(), "claimed");
+                seen.first.remove(&claim.session);
+                roster.take_on(lease);
+            }
+            // Its lease lives, or somebody was faster.
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(session = %claim.session, %error, "not claimed");
+                seen.failed.insert(claim.session, Instant::now());
+            }
         }
     }
     Ok(waiting)

@@ -86,7 +86,7 @@ async fn an_outage_of_redis_fences_nobody_and_lets_nobody_else_in() {
     // Longer than the lease: only Postgres can have prolonged it so far.
     until_true("the lease outlives its time", SOON, || async { lease.deadline() > deadline + 4000 }).await;
     let waiting = stores.send(session).await;
-    let claimable = store::leases::claimable(&stores.pool).await.unwrap();
+    let claimable = store::leases::claimable(&stores.pool, &[], &[]).await.unwrap();
     assert!(claimable.is_empty(), "the row says that it is held");
     stores.server.up().await;
     host.has_started(1).await;
@@ -148,9 +148,10 @@ async fn hosts_are_told_apart_by_their_last_heartbeat() {
     let stores = Stores::start().await;
     let (a, b) = (contract::HostId::new(), contract::HostId::new());
     let record = |used| queue::hosts::HostRecord { slots: 10, used, draining: false };
-    queue::hosts::heartbeat(&stores.redis, a, &record(3)).await.unwrap();
-    queue::hosts::heartbeat(&stores.redis, b, &record(4)).await.unwrap();
-    let live = queue::hosts::live(&stores.redis, Duration::from_secs(6)).await.unwrap();
+    let fresh = Duration::from_secs(6);
+    assert_eq!(queue::hosts::heartbeat(&stores.redis, a, &record(3), fresh).await.unwrap(), [a]);
+    assert_eq!(queue::hosts::heartbeat(&stores.redis, b, &record(4), fresh).await.unwrap().len(), 2, "each hears of all");
+    let live = queue::hosts::live(&stores.redis, fresh).await.unwrap();
     assert_eq!(live.iter().map(|h| h.record.used).sum::<usize>(), 7);
     stores.server.run(&["ZADD", "zg:hosts", "100000000000000", &b.to_string()]).await;
     let stale = Duration::from_millis(1);
