@@ -119,9 +119,11 @@ pub(crate) struct Cdp {
 
 impl Cdp {
     /// Opens the socket. The event channel closes when the socket does; all waiting calls then end with [`CdpError::Closed`].
-    pub(crate) async fn connect(url: &str, tasks: &TaskTracker) -> Result<(Self, mpsc::Receiver<CdpEvent>), CdpError> {
+    pub(crate) async fn connect(url: &str, within: Duration, tasks: &TaskTracker) -> Result<(Self, mpsc::Receiver<CdpEvent>), CdpError> {
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-        let (socket, _) = connect_async_with_config(url, Some(config), true).await.map_err(|e| CdpError::Connect(Box::new(e)))?;
+        // A browser may take the connection and say nothing.
+        let opened = tokio::time::timeout(within, connect_async_with_config(url, Some(config), true)).await;
+        let (socket, _) = opened.map_err(|_| CdpError::Deadline("connect"))?.map_err(|e| CdpError::Connect(Box::new(e)))?;
         let (sink, stream) = socket.split();
         let (out, outgoing) = mpsc::channel::<String>(256);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
@@ -221,5 +223,20 @@ fn dispatch(text: &str, events: &mpsc::Sender<CdpEvent>, pending: &Pending) {
             pending.crashed(session.as_deref());
         }
         let _ = events.try_send(CdpEvent { method: method.into_owned(), params: value(frame.params), session });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_browser_that_takes_the_connection_and_says_nothing_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/devtools/browser/x", silent.local_addr().unwrap());
+        let tasks = TaskTracker::new();
+        let connected = Cdp::connect(&url, Duration::from_millis(100), &tasks);
+        let connected = tokio::time::timeout(Duration::from_secs(5), connected).await.unwrap();
+        assert!(matches!(connected, Err(CdpError::Deadline("connect"))));
     }
 }

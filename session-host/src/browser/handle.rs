@@ -13,7 +13,7 @@ use super::{
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     process::{Child, ChildStdin},
     sync::{OnceCell, mpsc, oneshot, watch},
@@ -144,6 +144,11 @@ impl Browser {
     /// Its start, in clock ticks since boot: with the number it names the process for good.
     pub fn started_ticks(&self) -> u64 {
         self.0.process.start
+    }
+
+    /// The directory that it works in.
+    pub fn profile(&self) -> &Path {
+        self.0.profile.path()
     }
 
     /// The number of the current document, 0 before the first. A call made in one number never reaches another.

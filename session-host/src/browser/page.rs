@@ -66,7 +66,7 @@ impl Link {
         agent: &Value,
         tasks: &TaskTracker,
     ) -> Result<(Self, mpsc::Receiver<CdpEvent>), CdpError> {
-        let (cdp, events) = Cdp::connect(socket, tasks).await?;
+        let (cdp, events) = Cdp::connect(socket, SHORT, tasks).await?;
         let link = match Self::attach(cdp.clone()).await {
             Ok(link) => link,
             Err(e) => {

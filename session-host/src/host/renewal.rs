@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use contract::Timings;
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
@@ -64,17 +65,35 @@ async fn renew(services: &Services, roster: &Roster, pipe: &GuardPipe) {
 
 /// What the guard must know to end a session's browser in time.
 fn held(services: &Services, shared: &Shared) -> Option<Held> {
-    let browser = shared.browser();
-    let deadline = shared.lease.deadline();
-    let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let timings = &services.timings;
+    let browser = shared.browser()?;
+    let (deadline_ms, kill_ms) = guarded(&services.timings, shared.lease.deadline());
     Some(Held {
         session: shared.session().to_string(),
-        pid: browser.as_ref()?.pid(),
-        start: browser.as_ref()?.started_ticks(),
-        deadline_ms: deadline.saturating_sub(millis(timings.fence_margin())),
-        kill_ms: deadline.saturating_sub(millis(timings.kill_margin())),
+        pid: browser.pid(),
+        start: browser.started_ticks(),
+        deadline_ms,
+        kill_ms,
         lease: Some(Lease { key: shared.lease.key().to_owned(), value: shared.lease.value().to_owned() }),
-        profile: None,
+        profile: Some(browser.profile().to_owned()),
     })
+}
+
+/// When the guard tells a browser to end and when it kills it. A little after the host would have told it: a second signal kills a browser
+/// that is closing already.
+fn guarded(timings: &Timings, lease_ends: u64) -> (u64, u64) {
+    let told = lease_ends.saturating_sub(timings.fence_margin_ms) + timings.fence_margin_ms / 6;
+    let killed = lease_ends.saturating_sub(timings.kill_margin_ms);
+    (told.min(killed), killed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_tells_a_browser_to_end_after_its_host_would_have_and_kills_it_before_the_lease_ends() {
+        let quick = Timings { lease_ttl_ms: 2000, fence_margin_ms: 600, kill_margin_ms: 550, ..Timings::default() };
+        assert_eq!(guarded(&Timings::default(), 100_000), (97_500, 99_500));
+        assert_eq!(guarded(&quick, 100_000), (99_450, 99_450));
+    }
 }

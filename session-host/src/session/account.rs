@@ -18,6 +18,8 @@ use crate::browser::{self, Browser, CallError, PageEvent, ProfileDir, StreamStat
 
 /// Pause before a page that takes no calls yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a logout waits for what came before it to be read.
+const READ_UP_WITHIN: Duration = Duration::from_secs(10);
 /// For a call that only starts something in the page.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -104,6 +106,10 @@ impl Actor {
             Order::Logout(done) => {
                 let linked = self.shared.page.borrow().0 == Stage::Linked;
                 self.set_working(false);
+                if linked && let Some(after) = self.read_up(browser, heard).await {
+                    let _ = done.send(false);
+                    return Some(after);
+                }
                 let unlinked = linked && self.unlink(browser, heard).await;
                 let after = match unlinked {
                     true => Some(self.logged_out(Reason::LogoutRequested).await),
@@ -113,6 +119,41 @@ impl Actor {
                 };
                 let _ = done.send(unlinked);
                 after
+            }
+        }
+    }
+
+    /// What came before a logout is recorded before it: the page's rows go with the link. A page that does not come to its end in time is
+    /// logged out all the same.
+    async fn read_up(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> Option<After> {
+        let until = Instant::now() + READ_UP_WITHIN.min(self.shared.services.timings.page_ready_within());
+        let (mut read, mut asked) = (None::<oneshot::Receiver<()>>, false);
+        loop {
+            // In its main stream the page has what waited for it at the server.
+            let complete = self.bound && self.stream.as_ref().is_some_and(|stream| stream.mode == "MAIN");
+            if complete && !asked {
+                let (done, wait) = oneshot::channel();
+                let _ = self.shared.records.send(Record::Reconcile(Some(done))).await;
+                (read, asked) = (Some(wait), true);
+            }
+            let done = async {
+                match &mut read {
+                    Some(read) => read.await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = done => return None,
+                event = timeout_at(until, heard.recv()) => match event {
+                    Ok(Some(event)) => if let Some(after) = self.on(browser, event).await { return Some(after) },
+                    Ok(None) => return Some(After::Restart),
+                    Err(_) => {
+                        tracing::warn!(session = %self.shared.session(), "logged out before all was read");
+                        return None;
+                    }
+                },
+                () = self.shared.lease.fenced() => return Some(After::End(Ending::Fence)),
+                () = self.shared.gone.cancelled() => return Some(After::End(Ending::Fence)),
             }
         }
     }

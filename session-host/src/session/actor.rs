@@ -226,7 +226,7 @@ impl Actor {
             }
             PageEvent::Lost { from, to } => {
                 tracing::warn!(session = %self.shared.session(), from, to, "page events lost: comparing rows");
-                let _ = self.shared.records.send(Record::Reconcile).await;
+                let _ = self.shared.records.send(Record::Reconcile(None)).await;
             }
             PageEvent::Silent | PageEvent::Crashed => {
                 self.ready = false;
@@ -324,7 +324,7 @@ impl Actor {
         (self.restarts, self.qr_lists) = (0, 0);
         self.takeover = Takeover::No;
         self.signal(Signal::Ready).await;
-        let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile }).await;
+        let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile(None) }).await;
         self.set_working(lanes_open(self.state));
     }
 

@@ -81,6 +81,7 @@ impl Actor {
         let (events, mut heard) = mpsc::channel(4096);
         let started = self
             .unless_told_to_end(async {
+                shared.lease.opens().await;
                 let _turn = shared.services.starts.acquire().await?;
                 Ok::<_, Failed>(browser::start(&shared.services.browsers, &profile, events).await?)
             })

@@ -424,3 +424,47 @@ pub(super) async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome)
     let _ = fault_point!("outcome.before_ack", "job" => job.id, "session" => job.session);
     Ok(Done::Ack)
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::{Lane, Principal, SessionId, TenantId};
+
+    use super::*;
+
+    fn started(command: Command, times: i32, wa_key: Option<&str>) -> LaneJob {
+        LaneJob {
+            id: JobId::new(),
+            tenant: TenantId::new(),
+            session: SessionId::new(),
+            lane: Lane::Control,
+            state: contract::JobState::Running,
+            kind: command.kind().to_owned(),
+            command: Ok(command),
+            chat: None,
+            message: None,
+            reference: None,
+            created_by: Principal::of(TenantId::new().uuid(), false),
+            attempt: times,
+            epoch: Some(1),
+            wa_key: wa_key.map(str::to_owned),
+            other_keys: Vec::new(),
+            resend_of: None,
+            settings: contract::SessionSettings::default(),
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_done_twice_ends_unknown_and_what_never_reached_the_page_fails() {
+        let to = || "5511999990000".parse().unwrap();
+        let acts = [Command::MarkRead(MarkRead { to: to() }), Command::Restart, Command::Logout, Command::Screenshot];
+        for command in acts {
+            assert!(refusal(&started(command.clone(), MOST_STARTS - 1, None)).is_none());
+            let end = refusal(&started(command, MOST_STARTS, None));
+            assert!(matches!(end, Some(Outcome::Unknown(why)) if why.code == FailureCode::HostLost));
+        }
+        let send = || Command::SendText(SendText { message: contract::MessageId::new(), to: to(), text: "x".into() });
+        let end = refusal(&started(send(), MOST_STARTS, None));
+        assert!(matches!(end, Some(Outcome::Failed(why)) if why.code == FailureCode::TooManyStarts));
+        assert!(refusal(&started(send(), MOST_STARTS, Some("true_x_y"))).is_none(), "it is looked for");
+    }
+}

@@ -32,8 +32,8 @@ pub enum Record {
     State(SessionState, Option<Reason>, Option<Account>, bool, oneshot::Sender<()>),
     /// The account that the page is linked to, and since when.
     Link(Account, Instant, oneshot::Sender<Linked>),
-    /// Compare the page's rows with ours: something may have been missed.
-    Reconcile,
+    /// Compare the page's rows with ours: something may have been missed. Answered when that is done, as far as the page can tell.
+    Reconcile(Option<oneshot::Sender<()>>),
     /// The page has all that the phone hands over from before the link.
     History,
 }
@@ -98,12 +98,22 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             if linked == Linked::Fenced {
                 return Err(Fenced);
             }
+            // Before what the page has now: the gap ends where that begins.
+            if linked == Linked::Accepted
+                && let Some(gap) = until_known(shared, || store::owned::announce_owed_gap(pool, held)).await?
+            {
+                publish(shared, gap).await;
+            }
             let _ = answer.send(linked);
             Ok(())
         }
-        Record::Reconcile => {
+        Record::Reconcile(done) => {
             read_to_end(shared, false).await?;
-            acks::catch_up(shared).await
+            acks::catch_up(shared).await?;
+            if let Some(done) = done {
+                let _ = done.send(());
+            }
+            Ok(())
         }
         Record::History => {
             people::read(shared).await?;
