@@ -127,7 +127,6 @@ async fn send_text(shared: &Shared, job: &LaneJob, send: &SendText) -> Result<Do
         Handed::Unclear => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code, _) if code == "duplicate_id" => prove(shared, job, &key, &wa_id, &mut acks).await,
         Handed::Refused(code, document) => {
-            let _ = fault_point!("page.refused", "job" => job.id, "session" => job.session);
             let outcome = match look_up(shared, job, &key, &wa_id, &[]).await? {
                 Some(Some(_)) => return acked(shared, job, &key, &wa_id, &mut acks).await,
                 // Only the document that refused it can say that it has nothing of it: another one may have lost what was on its way.

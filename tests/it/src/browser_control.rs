@@ -65,17 +65,24 @@ async fn a_logout_unlinks_the_device_of_a_running_session_and_of_a_stopped_one()
     let mut stack = Stack::start().await;
     let host = stack.host().await;
     let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
     for stopped in [false, true] {
         ana.link(&stack.sim, OURS).await;
+        let mut missed = None;
         if stopped {
             ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
             ana.client.until_state("stopped", SOON).await;
             until("its browser to close", SOON, || async { host.browsers().is_empty().then_some(()) }).await;
+            missed = Some(stack.sim.send(PEER, OURS, "since the stop").await);
         }
         assert_eq!(stack.sim.devices(OURS).await.len(), 1);
         let answer = waited(&ana, "/api/whatsapp/logout").await;
         assert_eq!(answer.status, StatusCode::OK, "stopped: {stopped}: {}", answer.body);
         assert!(stack.sim.devices(OURS).await.is_empty());
+        if let Some(missed) = missed {
+            let told = |e: &Value| e["data"]["message"]["waId"] == missed.as_str();
+            ana.client.event("what came before the logout", SOON, told).await;
+        }
         ana.client.until_state("logged_out", SOON).await;
         assert_eq!(reason(&ana).await, "logout_requested");
         let refused = waited(&ana, "/api/whatsapp/logout").await;

@@ -67,6 +67,25 @@ async fn a_host_that_dies_after_the_start_leaves_an_unknown_job_and_never_a_seco
 }
 
 #[tokio::test]
+async fn a_restart_and_a_logout_whose_host_dies_after_their_start_are_done_once_by_the_next() {
+    let mut stack = Stack::start().await;
+    let _hosts = (stack.host().await, stack.host().await, stack.host().await);
+    let ana = stack.tenant("ana").await;
+    ana.link(&stack.sim, OURS).await;
+    for what in ["restart", "logout"] {
+        let mut armed = stack.points().arm_once("job.started");
+        let job = ana.client.post(&format!("/api/whatsapp/{what}"), serde_json::json!({})).await.ok()["id"].clone();
+        armed.arrived().await.reply(Word::Die).await;
+        let job = ana.client.ended(job.as_str().expect("an id"), SOON).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+    }
+    // The next owner's browser is another one already: it was not restarted for it.
+    let told = ana.client.events(0).await;
+    assert!(!told.iter().any(|e| e["data"]["session"]["reason"] == "restart_requested"));
+    assert!(stack.sim.devices(OURS).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_outcome_written_before_the_ack_is_recorded_once() {
     let mut stack = Stack::start().await;
     let (ana, job) = die_at(&mut stack, "outcome.before_ack").await;
@@ -126,15 +145,18 @@ async fn a_job_that_expires_between_take_and_start_sends_nothing() {
 }
 
 #[tokio::test]
-async fn an_outcome_whose_commit_was_not_answered_is_recorded_once_and_costs_no_browser() {
+async fn a_start_and_an_outcome_whose_commits_were_not_answered_count_once_and_cost_no_browser() {
     let mut stack = Stack::with(Settings { proxies: true, ..Settings::default() }).await.expect("the stack starts");
     let host = stack.host().await;
     let ana = stack.tenant("ana").await;
     stack.sim.account(PEER).await;
     ana.link(&stack.sim, OURS).await;
     let browsers = host.browsers();
+    // The start's answer is lost as well: it has not been handed to the page, and is.
+    let start = stack.proxies().postgres.hold_answer(format!("true_{PEER}"));
     let cut = stack.proxies().postgres.hold_answer("succeeded");
     let job = ana.client.accepted(PEER, "precious").await;
+    start.cut().await;
     cut.cut().await;
     let job = ana.client.ended(&job, SOON).await;
     assert_eq!(job["state"], "succeeded", "{job}");

@@ -21,6 +21,7 @@ mod grants;
 mod jobs;
 mod lambda;
 mod limits;
+mod placement;
 mod reliability_page;
 mod sessions;
 mod staff;

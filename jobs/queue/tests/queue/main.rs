@@ -2,6 +2,7 @@
 
 mod events;
 mod faults;
+mod housekeeping;
 mod lanes;
 mod leases;
 mod limits;

@@ -144,3 +144,80 @@ async fn a_state_written_again_beside_its_unfinished_first_try_is_one_event() {
     let stopped = owned::set_state(&stores.pool, &held, (SessionState::Stopped, None), None, false).await.unwrap();
     assert!(stopped.is_none(), "not wished for");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_on_a_connection_that_falls_silent_is_given_up_and_repeated_as_one_event() {
+    let stores = Stores::start().await;
+    let (session, held) = owned_session(&stores).await;
+    owned::link(&stores.pool, &held, &account(), Duration::ZERO).await.unwrap();
+    let chat = named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
+    let url = stores.postgres.url();
+    let proxy = Proxy::before(&url).unwrap();
+    // One connection: it is of use again only if the silent one has left the pool.
+    let pool = store::connect(&proxy.url(&url), 1).await.unwrap();
+    let mut silent = proxy.hold_answer("3A0511");
+    let rows = [message(chat, "3A0511")];
+    let given_up = store::within(incoming::record(&pool, &held, &rows, None)).await;
+    assert!(given_up.unwrap_err().outcome_unclear());
+    silent.arrived().await;
+    let events = store::within(incoming::record(&pool, &held, &rows, None)).await.unwrap();
+    assert!(events.expect("still ours").len() <= 1);
+    assert_eq!(stores.postgres.run("select seq || ' ' || type from event order by seq"), "1 message");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_answer_was_lost_is_the_same_start_when_it_is_said_again() {
+    use store::lane_jobs::{Start, start};
+    let stores = Stores::start().await;
+    let (session, held) = owned_session(&stores).await;
+    let (job, _) = stores.accept(session).await;
+    let (proxy, pool) = by_proxy(&stores).await;
+    let cut = proxy.hold_answer(job.uuid().as_bytes());
+    let (lost, ()) = tokio::join!(start(&pool, &held, job, 0, Some("true_x_y")), cut.cut());
+    assert!(lost.unwrap_err().outcome_unclear());
+    for _ in 0..2 {
+        assert_eq!(start(&pool, &held, job, 0, Some("true_x_y")).await.unwrap(), Start::Started { attempt: 1 });
+    }
+    assert_eq!(start(&pool, &held, job, 1, None).await.unwrap(), Start::Started { attempt: 2 }, "another attempt");
+    assert_eq!(start(&pool, &held, job, 0, None).await.unwrap(), Start::Overtaken, "the first is over");
+    let claim = store::leases::Claimable { tenant: stores.tenant, session, epoch: held.epoch(), owned: true, has_work: true };
+    let next = leases::bump(&stores.pool, &claim, OwnerId::new(), HostId::new()).await.unwrap().unwrap();
+    assert_eq!(start(&pool, &held, job, 2, None).await.unwrap(), Start::Fenced);
+    assert_eq!(start(&pool, &next, job, 2, None).await.unwrap(), Start::Started { attempt: 3 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_begins_when_the_session_last_worked_and_a_known_account_in_an_empty_directory_owes_one() {
+    let stores = Stores::start().await;
+    let (_, held) = owned_session(&stores).await;
+    let pool = &stores.pool;
+    let link = async || owned::link(pool, &held, &account(), Duration::ZERO).await.unwrap();
+    let state = async |state| owned::set_state(pool, &held, (state, None), None, true).await.unwrap();
+    let owed = async || owned::announce_owed_gap(pool, &held).await.unwrap();
+    // The first link of all owes nothing, whatever its directory.
+    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert_eq!(link().await, Linked::Accepted);
+    assert!(owed().await.is_none());
+
+    stores.postgres.run("update session set state = 'working', state_at = now() - interval '3 hours'");
+    let since = stores.postgres.run("select state_at from session");
+    let lost = owned::announce_gap(pool, &held).await.unwrap().expect("ours").remove(0);
+    let same = |gap: &contract::Event, at: &str| {
+        stores.postgres.run(&format!("select '{}'::timestamptz = '{at}'::timestamptz", gap.data["gap"]["from"].as_str().unwrap())) == "t"
+    };
+    assert!(same(&lost, &since), "it was left without a word: all that is known is since when it worked");
+
+    state(SessionState::LoggedOut).await;
+    let until = stores.postgres.run("select worked_until from session");
+    state(SessionState::Starting).await;
+    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert!(owed().await.is_some_and(|gap| same(&gap[0], &until)), "a link in an empty directory");
+    assert!(owed().await.is_none(), "told once");
+
+    // Another account has missed nothing.
+    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    stores.postgres.run("update session set allow_new_account = true");
+    let other = Account { phone: "5511777770000".into(), ..account() };
+    assert_eq!(owned::link(pool, &held, &other, Duration::ZERO).await.unwrap(), Linked::Accepted);
+    assert!(owed().await.is_none());
+}

@@ -184,6 +184,10 @@ impl Stores {
         store::counters::after(&self.pool, self.tenant, before, i64::MAX).await.expect("reads")
     }
 
+    pub fn lease_key(&self, session: SessionId) -> String {
+        queue::keys::lease(self.tenant, session)
+    }
+
     pub fn lane_key(&self, session: SessionId, lane: Lane) -> String {
         queue::keys::lane(self.tenant, session, lane)
     }

@@ -1,0 +1,101 @@
+//! What becomes of sessions that nobody holds and of those whose tenant may not go on, whatever is wrong with others.
+
+use std::time::Duration;
+
+use contract::{HostId, OwnerId, SessionState};
+use store::{leases, owned};
+
+use crate::support::{Host, Stores, timings};
+
+#[tokio::test]
+async fn a_row_that_cannot_go_keeps_neither_other_sessions_nor_other_jobs_waiting() {
+    let stores = Stores::start().await;
+    let (stuck, free, down) = (stores.session(), stores.session(), stores.session());
+    let (first, second) = (stores.accept(down).await.0, stores.accept(down).await.0);
+    stores.postgres.run(&format!(
+        "update session set deleting_at = now() - interval '1 hour', state = 'stopped', wanted = 'stopped' where id in ('{0}', '{1}');
+         create table newer (session uuid references session); insert into newer values ('{0}');
+         update session set state = 'logged_out', state_at = now() - interval '1 hour' where id = '{2}';
+         create function refuse() returns trigger language plpgsql as $$ begin raise 'as the test asked'; end $$;
+         create trigger refuse before update on job for each row when (old.id = '{3}') execute function refuse()",
+        stuck.uuid(),
+        free.uuid(),
+        down.uuid(),
+        first.uuid(),
+    ));
+    let left = |id: contract::SessionId| stores.postgres.run(&format!("select count(*) from session where id = '{}'", id.uuid()));
+    for _ in 0..2 {
+        queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
+    }
+    assert_eq!((stores.job_state(first), stores.job_state(second)), ("queued 0".into(), "failed 0".into()));
+    assert_eq!((left(stuck), left(free)), ("1".into(), "0".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_a_suspended_tenant_stop_and_their_queued_jobs_and_profiles_stay() {
+    let stores = Stores::start().await;
+    let (host, session, nobodys) = (Host::start(&stores).await, stores.session(), stores.session());
+    let lease = host.claim(&stores, session).await.unwrap();
+    let (job, _) = stores.accept(session).await;
+    stores.postgres.run("update session set profile = gen_random_uuid(); update tenant set state = 'suspended'");
+    let still = leases::still_held(&stores.pool, &[*lease.held()]).await.unwrap();
+    assert!(still.iter().all(|s| s.session == session && !s.wanted) && still.len() == 1);
+    assert!(!owned::load(&stores.pool, lease.held()).await.unwrap().unwrap().wanted);
+    let told = owned::set_state(&stores.pool, lease.held(), (SessionState::Stopped, None), None, false).await.unwrap();
+    assert_eq!(told.map(|events| events.len()), Some(1));
+    assert_eq!(stores.job_state(job), "queued 0");
+    // One that no host holds is claimed too: somebody has to stop it.
+    let other = host.claim(&stores, nobodys).await.unwrap();
+    assert!(!owned::load(&stores.pool, other.held()).await.unwrap().unwrap().wanted);
+    // It is not started again by the tenant's return alone.
+    stores.postgres.run("update tenant set state = 'active'");
+    assert!(!owned::load(&stores.pool, lease.held()).await.unwrap().unwrap().wanted);
+    assert_eq!(stores.postgres.run("select count(profile) from session"), "2");
+}
+
+#[tokio::test]
+async fn what_a_live_host_holds_is_asked_for_by_no_other_unless_it_is_called() {
+    let stores = Stores::start().await;
+    let (session, me, other) = (stores.session(), HostId::new(), HostId::new());
+    let claim = stores.claimable(session).await;
+    leases::bump(&stores.pool, &claim, OwnerId::new(), other).await.unwrap().unwrap();
+    let seen = async |busy: &[HostId], called: &[contract::SessionId]| {
+        leases::claimable(&stores.pool, busy, called).await.unwrap().iter().any(|c| c.session == session)
+    };
+    assert!(!seen(&[other], &[]).await);
+    assert!(seen(&[other], &[session]).await, "its lease was given up by its guard");
+    assert!(seen(&[me], &[]).await, "its host is dead");
+    assert!(seen(&[], &[]).await, "it is ours by the row, and does not run here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_connected_one_lease_later_where_redis_may_have_forgotten_who_holds_it() {
+    let stores = Stores::start().await;
+    let (host, session) = (Host::start(&stores).await, stores.session());
+    let ttl = timings().lease_ttl();
+    let opens_in = async |lease: &queue::Lease| {
+        let began = std::time::Instant::now();
+        lease.opens().await;
+        began.elapsed()
+    };
+    let lease = host.claim(&stores, session).await.unwrap();
+    assert!(opens_in(&lease).await < ttl / 4, "nobody held it");
+    host.hub.let_go(&lease);
+    let claim = |born: Duration| {
+        let born = format!(
+            "local t = redis.call('TIME'); redis.call('SET', 'zg:birth', t[1] * 1000 + math.floor(t[2] / 1000) - {})",
+            born.as_millis()
+        );
+        let (stores, host) = (&stores, &host);
+        async move {
+            stores.server.run(&["DEL", &stores.lease_key(session)]).await;
+            stores.server.run(&["EVAL", &born, "0"]).await;
+            host.claim(stores, session).await.unwrap()
+        }
+    };
+    let lease = claim(ttl * 10).await;
+    assert!(opens_in(&lease).await < ttl / 4, "no fail-over is possible, and nothing was forgotten");
+    host.hub.let_go(&lease);
+    let lease = claim(ttl * 5 / 4).await;
+    assert!(opens_in(&lease).await > ttl / 2, "Redis is not there for long");
+}
