@@ -158,7 +158,7 @@ async fn mark_read(
     body: OptionalBody<NewRead>,
 ) -> Result<Response, Problem> {
     let queue_when_down = body.0.when_unavailable == Some(WhenUnavailable::Queue);
-    let asked = Asked { key: None, wait: prefer.0.get(), queue_when_down, reference: None, expires_in: None };
+    let asked = Asked { key: None, wait: prefer.get(), queue_when_down, reference: None, expires_in: None };
     let command = Command::MarkRead(MarkRead { to: chat.to.clone() });
     accept(&app, &chat, command, None, asked).await
 }
@@ -193,7 +193,7 @@ async fn send_text(app: &AppState, chat: WritableChat, new: NewText, key: Option
     let id = MessageId::new();
     let asked = Asked {
         key,
-        wait: prefer.0.get(),
+        wait: prefer.get(),
         queue_when_down: new.when_unavailable == Some(WhenUnavailable::Queue),
         reference: new.reference,
         expires_in: new.expires_in,
