@@ -152,7 +152,7 @@ async fn screenshot(
 
 /// A picture of a page, for a minute after it was made.
 #[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = inline(MediaId), Path)),
-    responses((status = 200, content((Vec<u8> = "image/png")))),
+    responses((status = 200, content((inline(crate::openapi::Picture) = "image/png")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
 async fn get_media(State(app): State<AppState>, admin: Admin, id: PathId<MediaId>) -> Result<Response, Problem> {
     let png = brief::screenshot(&app.redis, admin.0.tenant, id.0).await.map_err(redis_is_down)?;
