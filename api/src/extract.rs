@@ -217,7 +217,18 @@ impl TryFrom<String> for Wait {
 
 /// `Prefer: wait=N`. A preference: what cannot be honoured is shortened or ignored, never refused (RFC 7240).
 #[derive(Debug, Clone, Copy)]
-pub struct Prefer(pub Wait);
+pub struct Prefer(Option<Wait>);
+
+impl Prefer {
+    /// As a duration; none where nothing, or no time, was asked.
+    pub fn get(self) -> Option<Duration> {
+        self.0.and_then(Wait::get)
+    }
+    /// The same for an answer that is worth waiting for: `otherwise` where nothing was said; `wait=0` still asks for no wait.
+    pub fn or(self, otherwise: Duration) -> Option<Duration> {
+        self.0.map_or(Some(otherwise), Wait::get)
+    }
+}
 
 impl FromRequestParts<AppState> for Prefer {
     type Rejection = std::convert::Infallible;
@@ -226,13 +237,13 @@ impl FromRequestParts<AppState> for Prefer {
     }
 }
 
-fn preferred_wait(headers: &HeaderMap) -> Wait {
+fn preferred_wait(headers: &HeaderMap) -> Option<Wait> {
     let preferences = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split([',', ';']));
-    let seconds = preferences
+    preferences
         .filter_map(|p| p.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
-        .and_then(|(_, n)| n.trim().trim_matches('"').parse::<u64>().ok());
-    Wait(seconds.unwrap_or(0).min(Wait::MAX))
+        .and_then(|(_, n)| n.trim().trim_matches('"').parse::<u64>().ok())
+        .map(|seconds| Wait(seconds.min(Wait::MAX)))
 }
 
 /// `Idempotency-Key`, at most 255 visible ASCII characters.
@@ -387,10 +398,10 @@ mod tests {
     #[test]
     fn a_preference_is_shortened_or_ignored_but_never_refused() {
         let wait =
-            |value: &str| preferred_wait(&HeaderMap::from_iter([(header::HeaderName::from_static("prefer"), value.parse().unwrap())])).0;
-        assert_eq!(
-            (wait("wait=10"), wait("respond-async, wait=5"), wait("wait=900"), wait("wait=x"), wait("return=minimal")),
-            (10, 5, 25, 0, 0)
-        );
+            |value: &str| preferred_wait(&HeaderMap::from_iter([(header::HeaderName::from_static("prefer"), value.parse().unwrap())]));
+        let told =
+            [wait("wait=10"), wait("respond-async, wait=5"), wait("wait=900"), wait("wait=0"), wait("wait=x"), wait("return=minimal")];
+        assert_eq!(told, [Some(Wait(10)), Some(Wait(5)), Some(Wait(25)), Some(Wait(0)), None, None]);
+        assert_eq!([Prefer(told[3]).or(Duration::MAX), Prefer(None).or(Duration::MAX)], [None, Some(Duration::MAX)]);
     }
 }

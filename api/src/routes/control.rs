@@ -76,7 +76,7 @@ async fn pairing_code(
     let phone = phone(&body.value.phone, "phone")?;
     let AdminSession { admin, session } = owned;
     let key = stored_key(key, &admin, uri.path(), body.sha256);
-    let asked = Asked { key, wait: prefer.0.get().or(Some(WAIT)) };
+    let asked = Asked { key, wait: prefer.or(WAIT) };
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -98,7 +98,7 @@ async fn restart(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.0.get() };
+    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.get() };
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -119,7 +119,7 @@ async fn logout(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.0.get() };
+    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.get() };
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -142,7 +142,7 @@ async fn screenshot(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.0.get().or(Some(WAIT)) };
+    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.or(WAIT) };
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -151,7 +151,7 @@ async fn screenshot(
 }
 
 /// A picture of a page, for a minute after it was made.
-#[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = MediaId, Path)),
+#[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = inline(MediaId), Path)),
     responses((status = 200, content((Vec<u8> = "image/png")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
 async fn get_media(State(app): State<AppState>, admin: Admin, id: PathId<MediaId>) -> Result<Response, Problem> {

@@ -172,8 +172,8 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
     responses((status = 200, body = JobView)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
 async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Json<JobView>, Problem> {
-    let _place = limits::wait(&app, &caller, prefer.0.get()).await?;
-    let job = finished(&app, &caller, id.0, prefer.0.get()).await?.ok_or_else(Problem::not_found)?;
+    let _place = limits::wait(&app, &caller, prefer.get()).await?;
+    let job = finished(&app, &caller, id.0, prefer.get()).await?.ok_or_else(Problem::not_found)?;
     Ok(Json(super::control::with_code(&app, job).await.into()))
 }
 

@@ -171,8 +171,12 @@ async fn mark_read(
     body: OptionalBody<NewRead>,
 ) -> Result<Response, Problem> {
     let queue_when_down = body.0.when_unavailable == Some(WhenUnavailable::Queue);
+<<<<<<< HEAD
     let key = stored_key(key, &chat, uri.path(), body.1);
     let asked = Asked { key, wait: prefer.0.get(), queue_when_down, reference: None, expires_in: None };
+=======
+    let asked = Asked { key: None, wait: prefer.get(), queue_when_down, reference: None, expires_in: None };
+>>>>>>> land-sessions
     let command = Command::MarkRead(MarkRead { to: chat.to.clone() });
     accept(&app, &chat, command, Message::None, asked).await
 }
@@ -211,7 +215,7 @@ async fn send_text(app: &AppState, chat: WritableChat, new: NewText, key: Option
     let id = MessageId::new();
     let asked = Asked {
         key,
-        wait: prefer.0.get(),
+        wait: prefer.get(),
         queue_when_down: new.when_unavailable == Some(WhenUnavailable::Queue),
         reference: new.reference,
         expires_in: new.expires_in,

@@ -174,11 +174,18 @@ impl World {
             _ => &self.message,
         };
         let grant = if operation.path.contains("/users/") { &self.user_grant } else { &self.key_grant };
-        // What is deleted with all that is in it is made for the call.
+        // What is deleted with all that is in it is a session made for the call, or left over from one that was refused.
         let session = match operation.name().as_str() {
             "deleteSession" => {
-                let name = format!("s-{}", harness::random_word(4));
-                self.ana.client.post("/api/sessions", json!({"name": name})).await.ok()["id"].as_str()?.to_owned()
+                let there = self.ana.client.get("/api/sessions").await.ok();
+                let spare = |s: &&Value| s["name"].as_str().is_some_and(|name| name.starts_with("s-"));
+                match there["items"].as_array()?.iter().find(spare) {
+                    Some(left) => left["id"].as_str()?.to_owned(),
+                    None => {
+                        let name = format!("s-{}", harness::random_word(4));
+                        self.ana.client.post("/api/sessions", json!({"name": name})).await.ok()["id"].as_str()?.to_owned()
+                    }
+                }
             }
             _ => self.ana.session.clone(),
         };

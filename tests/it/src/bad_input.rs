@@ -142,7 +142,11 @@ fn request(operations: usize) -> impl Strategy<Value = Request> {
     ];
     let header = prop_oneof![
         (Just("idempotency-key"), prop::sample::select(vec!["k1", "", "a b", "\u{e9}"]).prop_map(str::to_owned)),
-        (Just("prefer"), prop::sample::select(vec!["wait=0", "wait=-1", "wait=x", "wait", ";;,,="]).prop_map(str::to_owned)),
+        (
+            Just("prefer"),
+            prop::sample::select(vec!["wait=0", "wait=0, wait=-1", "wait=0; wait=x", "wait, wait=0", "wait=0;;,,="])
+                .prop_map(str::to_owned)
+        ),
         (Just("accept"), prop::sample::select(vec!["*/*", "image/png", "nope", "text/*;q=x", ""]).prop_map(str::to_owned)),
         (Just("x-request-id"), prop::sample::select(vec!["ok-1", "a b", "\u{e9}"]).prop_map(str::to_owned)),
         (Just("x-forwarded-for"), Just("203.0.113.9, 10.0.0.1".to_owned())),
@@ -227,6 +231,10 @@ fn wire(request: &Request, operation: &Operation, good: &str) -> Vec<u8> {
         Token::Good => head += &format!("authorization: Bearer {good}\r\n"),
         Token::None => {}
         Token::Text(text) => head += &format!("authorization: {text}\r\n"),
+    }
+    // Some answers are worth waiting for where nothing is said; ten seconds each are not worth it here.
+    if !request.headers.iter().any(|(name, _)| *name == "prefer") {
+        head += "prefer: wait=0\r\n";
     }
     for (name, value) in &request.headers {
         head += &format!("{name}: {value}\r\n");

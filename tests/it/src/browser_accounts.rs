@@ -25,7 +25,7 @@ async fn scan(stack: &Stack, tenant: &Tenant, phone: &str, start: Value) {
 async fn queue(tenant: &Tenant, text: &str) -> String {
     let body = json!({"type": "text", "text": text, "whenUnavailable": "queue"});
     let job = tenant.client.post(&format!("/api/chats/{PEER}/messages"), body).await.ok();
-    job["id"].as_str().expect("an id").to_owned()
+    job["id"].as_str().expect("a job has an id").to_owned()
 }
 
 async fn status(tenant: &Tenant) -> Value {
