@@ -71,12 +71,12 @@ async fn resend(
         JobState::Queued | JobState::Running => return Err(refused("it has not ended")),
         // A repeated request gets the job that it made, which may have turned this one.
         JobState::Succeeded => match replayed(&app, &chat, key.as_ref()).await? {
-            Some(made) => return answer(&app, &chat, made, prefer.0.get(), true).await,
+            Some(made) => return answer(&app, &chat, made, prefer.get(), true).await,
             None => return Err(refused("it succeeded")),
         },
     }
     let queue_when_down = when_unavailable == Some(WhenUnavailable::Queue);
-    let asked = Asked { key, wait: prefer.0.get(), queue_when_down, reference: job.reference, expires_in };
+    let asked = Asked { key, wait: prefer.get(), queue_when_down, reference: job.reference, expires_in };
     let message = NewMessage { id: send.message, kind: "text", body: send.text.clone(), account: chat.session.account().to_owned() };
     let command = Command::SendText(SendText { to: chat.to.clone(), ..send });
     accept(&app, &chat, command, Message::Again(message, job.id), asked).await

@@ -48,7 +48,7 @@ async fn push(pool: &PgPool, redis: &Redis, job: &NewJob, accepted: Accepted) {
         Accepted::New { position } => Some(Waiting { job: job.id, session: job.session, lane: job.command.lane(), position }),
         // The first answer stands, whatever becomes of this look.
         Accepted::Replayed { job: first } => store::accept::waiting(pool, job.tenant, first).await.unwrap_or_default(),
-        Accepted::KeyReused | Accepted::NewChatCap { .. } => None,
+        Accepted::KeyReused | Accepted::NewChatCap { .. } | Accepted::LaneFull => None,
     };
     let Some(waiting) = waiting else { return };
     let down = fault_point!("api.push.redis_down", "session" => job.session, "job" => waiting.job) == Verdict::Fail;
