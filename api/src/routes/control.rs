@@ -155,7 +155,7 @@ async fn screenshot(
 
 /// A picture of a page, for a minute after it was made.
 #[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = inline(MediaId), Path)),
-    responses((status = 200, content((Vec<u8> = "image/png")))),
+    responses((status = 200, content((inline(crate::openapi::Picture) = "image/png")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
 async fn get_media(State(app): State<AppState>, caller: Caller, id: PathId<MediaId>) -> Result<Response, Problem> {
     let admin = caller.session_admin()?;
