@@ -27,7 +27,8 @@ async fn what_a_caller_did_who_hung_up_is_noted() {
         ana.client.token()
     );
     socket.write_all(request.as_bytes()).await.unwrap();
-    let accepted = || async { (ana.client.get("/api/jobs").await.ok()["items"].as_array().is_some_and(|all| all.len() == 1)).then_some(()) };
+    let accepted =
+        || async { (ana.client.get("/api/jobs").await.ok()["items"].as_array().is_some_and(|all| all.len() == 1)).then_some(()) };
     until("the restart to be accepted", SOON, accepted).await;
     assert!(of(&ana, "restart").await.is_empty(), "its caller still waits");
     drop(socket);

@@ -15,8 +15,14 @@ async fn a_link_ends_with_the_rights_of_whoever_made_it() {
     let other = ana.person("ADMIN").await;
     let mail = &other.email;
     for (end, back) in [
-        (format!("update app_user set state = 'disabled' where email = '{mail}'"), format!("update app_user set state = 'active' where email = '{mail}'")),
-        (format!("update app_user set rol = 'EMPLEADO' where email = '{mail}'"), format!("update app_user set rol = 'ADMIN' where email = '{mail}'")),
+        (
+            format!("update app_user set state = 'disabled' where email = '{mail}'"),
+            format!("update app_user set state = 'active' where email = '{mail}'"),
+        ),
+        (
+            format!("update app_user set rol = 'EMPLEADO' where email = '{mail}'"),
+            format!("update app_user set rol = 'ADMIN' where email = '{mail}'"),
+        ),
     ] {
         let link = harness::until("the maker to count again", crate::SOON, || async {
             let made = other.client.post("/api/whatsapp/link-page", json!({})).await;

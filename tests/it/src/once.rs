@@ -48,7 +48,10 @@ async fn sessions_people_and_keys_are_made_once_a_key_and_answered_as_they_are_n
     assert!(user["invitation"]["url"].is_string());
     let key = made_once(&ana, "/api/keys", "k", json!({"name": "m", "scopes": ["media"]}), Some("secret")).await;
     assert!(key["secret"].is_string());
-    assert_eq!(stack.postgres.sql("select (select count(*) from session), (select count(*) from app_user), (select count(*) from api_key)"), "2|2|1");
+    assert_eq!(
+        stack.postgres.sql("select (select count(*) from session), (select count(*) from app_user), (select count(*) from api_key)"),
+        "2|2|1"
+    );
 
     // Another principal's key is another one; a refusal is not remembered; what is gone stays gone.
     let other = ana.person("ADMIN").await;
@@ -72,7 +75,11 @@ async fn grants_are_given_once_a_key_and_a_grant_taken_back_is_not_given_again()
         assert_eq!(answers.iter().filter(|a| a.status == StatusCode::CREATED && is_replayed(a)).count(), 4, "{answers:?}");
         let grant = answers[0].body["id"].as_str().unwrap().to_owned();
         assert!(answers.iter().all(|a| a.body["id"] == json!(grant)));
-        refused(&post(&ana, &path, "k", json!({"session": "default", "chat": PEER, "access": "write"})).await, 422, "idempotency_key_reused");
+        refused(
+            &post(&ana, &path, "k", json!({"session": "default", "chat": PEER, "access": "write"})).await,
+            422,
+            "idempotency_key_reused",
+        );
         refused(&post(&ana, &path, "k2", json!({"session": "nope", "chat": PEER, "access": "read"})).await, 404, "not_found");
         assert_eq!(ana.client.delete(&format!("{path}/{grant}")).await.status, StatusCode::NO_CONTENT);
         refused(&post(&ana, &path, "k", body).await, 404, "not_found");
@@ -94,7 +101,9 @@ async fn a_secret_that_was_shown_is_neither_shown_nor_replaced_by_a_repeated_req
     ] {
         let answers = join_all((0..5).map(|_| post(&ana, &path, "k", json!({})))).await;
         assert_eq!(answers.iter().filter(|a| a.status == StatusCode::CREATED).count(), 1, "{path}: {answers:?}");
-        let kept = || stack.postgres.sql("select string_agg(encode(hash, 'hex'), ',' order by hash) from (select hash from user_link union select token_hash from link_page) h");
+        let kept = || {
+            stack.postgres.sql("select string_agg(encode(hash, 'hex'), ',' order by hash) from (select hash from user_link union select token_hash from link_page) h")
+        };
         let before = kept();
         refused(&post(&ana, &path, "k", json!({})).await, 409, "secret_shown_once");
         assert_eq!(kept(), before, "{path}: the first one still counts");
