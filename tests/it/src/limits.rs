@@ -165,10 +165,12 @@ async fn what_would_wait_beyond_the_number_is_refused_before_it_is_accepted() {
     let poll = "/api/events?after=0&types=session.gap&wait=10";
     let clients: Vec<_> = (0..50).map(|_| ana.client.clone()).collect();
     let held = tokio::spawn(join_all(clients.into_iter().map(|c| async move { c.get(poll).await })));
-    let full = || async {
-        (ana.client.get("/api/events?after=0&types=session.gap&wait=1").await.status == StatusCode::TOO_MANY_REQUESTS).then_some(())
-    };
-    harness::until("all places to be taken", Duration::from_secs(5), full).await;
+    harness::until("all places to be taken", Duration::from_secs(5), || async {
+        let keys: Vec<String> = redis::from_redis_value(stack.redis.command(&["KEYS", "zg:*:held:*:waiting requests"]).await).ok()?;
+        let held: i64 = redis::from_redis_value(stack.redis.command(&["ZCARD", keys.first()?]).await).ok()?;
+        (held == 50).then_some(())
+    })
+    .await;
     for (path, prefer) in [("restart", "wait=1"), ("logout", "wait=1"), ("screenshot", "")] {
         let answer = ana.client.ask(Method::POST, &format!("/api/whatsapp/{path}"), &[("prefer", prefer)], None).await;
         assert_eq!(refusal(&answer), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")), "{path}");
