@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     jobs::{JobView, accepted, finished},
-    send::commit,
+    send::{commit, replayed},
     sessions::phone,
 };
 use crate::{
@@ -237,11 +237,9 @@ impl Asked {
 
     /// The answer to a repeated request, whatever has become of the session since.
     async fn before(&self, app: &AppState, caller: &Caller) -> Result<Option<Response>, Problem> {
-        let Some(key) = &self.key else { return Ok(None) };
-        match store::accept::replayed(&app.pool, caller.tenant, key).await? {
-            Some(Accepted::Replayed { job }) => answer(app, caller, job, self.wait, true).await.map(Some),
-            Some(Accepted::KeyReused) => Err(key_reused()),
-            Some(Accepted::New { .. } | Accepted::NewChatCap { .. } | Accepted::LaneFull) | None => Ok(None),
+        match replayed(app, caller.tenant, self.key.as_ref()).await? {
+            Some(job) => answer(app, caller, job, self.wait, true).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -280,3 +280,17 @@ async fn a_number_has_as_many_pairing_codes_an_hour_as_the_operator_says() {
     assert_eq!(refusal(&ask(PEER).await), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
     assert_eq!(ask(crate::OURS).await.status, StatusCode::ACCEPTED, "another number has its own");
 }
+
+#[tokio::test]
+async fn a_tenant_has_so_many_streams_whoever_opens_them() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "streams", 5);
+    let keys = [ana.key(json!({"scopes": ["events:read"]})).await, ana.key(json!({"scopes": ["events:read"]})).await];
+    let opened = join_all((0..8).map(|n| keys[n % 2].client.stream("/api/events/stream", &[]))).await;
+    let refused: Vec<_> = opened.iter().filter_map(|s| s.as_ref().err()).collect();
+    assert_eq!(refused.len(), 3);
+    assert_eq!(refusal(refused[0]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    let bea = stack.tenant("bea").await;
+    assert!(bea.client.stream("/api/events/stream", &[]).await.is_ok(), "another tenant has its own");
+}
