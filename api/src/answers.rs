@@ -21,23 +21,24 @@ const OWN: &[(&str, &[Code])] = &[
     ("resetPassword", &[Code::InvalidLink, Code::RateLimited]),
     ("inviteUser", &[Code::EmailTaken, Code::QuotaExceeded]),
     ("changeUser", &[Code::LastAdmin]),
-    ("reinviteUser", &[Code::UserState]),
-    ("resetUserPassword", &[Code::UserState]),
+    ("reinviteUser", &[Code::SecretShownOnce, Code::UserState]),
+    ("resetUserPassword", &[Code::SecretShownOnce, Code::UserState]),
     ("createKey", &[Code::NotFound, Code::InvalidId, Code::QuotaExceeded]),
     ("grantToUser", &[Code::Unsupported]),
     ("grantToKey", &[Code::Unsupported, Code::KeyUnlimited]),
     ("createSession", &[Code::SessionNameTaken, Code::QuotaExceeded]),
-    ("deleteSession", &[Code::SessionIsDefault, Code::LaneFull, Code::AcceptanceUnknown]),
+    ("deleteSession", &[Code::SessionIsDefault, Code::AcceptanceUnknown]),
     ("changeSession", &[Code::SessionNameTaken]),
     ("pairingCode", &[Code::AlreadyLinked, Code::SessionStopped]),
     ("restart", &[Code::SessionStopped]),
     ("screenshot", &[Code::SessionStopped]),
-    ("createLinkPage", &[Code::AlreadyLinked]),
+    ("createLinkPage", &[Code::SecretShownOnce, Code::AlreadyLinked]),
     ("startByLink", &[Code::AlreadyLinked]),
-    ("pairByLink", &[Code::AlreadyLinked, Code::SessionStopped, Code::RoleForbidden, Code::RateLimited, Code::QrNotReady, Code::LaneFull]),
+    ("pairByLink", &[Code::AlreadyLinked, Code::SessionStopped, Code::RoleForbidden, Code::RateLimited, Code::QrNotReady]),
     ("qr", &[Code::AlreadyLinked, Code::SessionStopped, Code::QrNotReady, Code::NotAcceptable]),
     ("cancelJob", &[Code::JobRunning, Code::JobFinished]),
     ("resendJob", &[Code::JobNotResendable]),
+    ("createStreamTicket", &[Code::SecretShownOnce]),
     ("listEvents", &[Code::CursorAhead, Code::CursorExpired]),
     ("streamEvents", &[Code::CursorAhead, Code::RateLimited]),
 ];
@@ -96,9 +97,14 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     }
     // What makes a job can be refused as a job is, and where it is waited for it can end as one does.
     if named("Idempotency-Key") {
-        codes.extend([Code::IdempotencyKeyReused, Code::LaneFull, Code::RateLimited, Code::QuotaExceeded, Code::NewChatCap]);
-        codes.extend([Code::SessionNotWorking, Code::AcceptanceUnknown, Code::Unsupported]);
+        codes.insert(Code::IdempotencyKeyReused);
+    }
+    if named("Idempotency-Key") && named("Prefer") {
+        codes.insert(Code::AcceptanceUnknown);
         codes.extend(FailureCode::ALL.iter().copied().map(Code::Job));
+        if named("chat") || ["send", "resendJob"].contains(&&*operation_id(operation)) {
+            codes.extend([Code::LaneFull, Code::QuotaExceeded, Code::NewChatCap, Code::SessionNotWorking, Code::Unsupported]);
+        }
     }
     // Another job that is waited for.
     if operation_id(operation) == "pairByLink" {

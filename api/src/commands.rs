@@ -68,7 +68,7 @@ pub async fn reset_password(config: PasswordReset) -> Done {
     let secret = auth::Secret::random(auth::Kind::PasswordReset).ok_or("the system has no randomness")?;
     let link = NewLink { hash: secret.hash(), lifetime: Purpose::PasswordReset.lifetime() };
     let act = Act::new(None, AuditAction::PasswordLinkMade, user.user, json!({"operator": true}));
-    let expires_at = links::make(&pool, user.tenant, user.user, Purpose::PasswordReset, &link, &act).await?.ok_or(nobody)?;
+    let expires_at = links::make(&pool, user.tenant, user.user, Purpose::PasswordReset, &link, &act, None).await?.ok_or(nobody)?;
     let url = auth::link_url(&config.public_url, Purpose::PasswordReset, secret);
     print(&json!({"url": url, "expiresAt": Timestamp(expires_at)}).to_string())
 }

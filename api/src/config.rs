@@ -76,6 +76,9 @@ pub struct Serve {
     /// Addresses and networks of our own proxies, comma-separated: only what they say in X-Forwarded-For is believed.
     #[arg(long, env = "TRUSTED_PROXIES", default_value = "")]
     pub trusted_proxies: String,
+    /// Origins whose pages may call this API from a browser, comma-separated, each exactly as browsers write it: https://app.example.com.
+    #[arg(long, env = "CORS_ORIGINS", default_value = "")]
+    pub cors_origins: String,
     /// Durations of the protocol that differ from their defaults, as JSON: {"leaseTtlMs": 2000}.
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,

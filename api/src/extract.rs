@@ -321,14 +321,6 @@ impl FromRequestParts<AppState> for Client {
     }
 }
 
-/// For members of a merge patch that cannot be removed: there with a value, or not there.
-///
-/// # Errors
-/// Where the value is null or not of its type.
-pub fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(d).map(Some)
-}
-
 /// Text of people: within `longest` characters, not empty, and nothing that a terminal or a database stumbles over.
 ///
 /// # Errors

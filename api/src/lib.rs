@@ -5,11 +5,13 @@ pub mod answers;
 pub mod auth;
 pub mod commands;
 pub mod config;
+pub mod cors;
 pub mod extract;
 pub mod lambda;
 pub mod limits;
 mod link_page;
 pub mod middleware;
+pub mod once;
 pub mod openapi;
 mod pages;
 pub mod problem;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, routing::get};
 use http::header;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
 use utoipa::openapi::OpenApi;
 
 use crate::{problem::Problem, state::AppState};
@@ -38,17 +40,21 @@ pub fn router(state: AppState) -> Router {
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
     let pages = routes::docs::router().merge(pages::router()).merge(link_page::router());
-    observed(routes.route("/openapi.json", document).merge(pages)).with_state(state)
+    observed(routes.route("/openapi.json", document).merge(pages), state.origins.layer()).with_state(state)
 }
 
-/// What surrounds every route. Inside out: refusals, panics, size, and the observer that names, counts and renders.
-fn observed(routes: Router<AppState>) -> Router<AppState> {
-    routes
+/// What surrounds every route. Inside out: refusals, panics, size, pages of other origins, and the observer that names, counts and renders.
+fn observed(routes: Router<AppState>, cors: Option<CorsLayer>) -> Router<AppState> {
+    let routes = routes
         .fallback(|| std::future::ready(Problem::not_found()))
         .method_not_allowed_fallback(|| std::future::ready(Problem::new(problem::Code::MethodNotAllowed, "see /openapi.json")))
         .layer(CatchPanicLayer::custom(middleware::on_panic))
-        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
-        .layer(axum::middleware::from_fn(middleware::observe))
+        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT));
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(axum::middleware::from_fn(middleware::observe))
 }
 
 /// The OpenAPI document.
@@ -158,15 +164,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_its_request_only_and_tells_nothing() {
-        let app = observed(Router::new().route(
-            "/boom",
-            get(|| async {
-                if true {
-                    panic!("secret")
-                }
-            }),
-        ))
-        .with_state(state().await);
+        let boom = get(|| async {
+            if true {
+                panic!("secret")
+            }
+        });
+        let app = observed(Router::new().route("/boom", boom), None).with_state(state().await);
         let response = app.oneshot(request("GET", "/boom")).await.unwrap();
         assert_eq!(response.status(), 500);
         let problem = body(response).await;

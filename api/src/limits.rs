@@ -11,9 +11,10 @@ use contract::TenantId;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use queue::limits::{self, Held, Left, Most, Window};
 use store::limits::Limits;
+use uuid::Uuid;
 
 use crate::{
-    auth::Caller,
+    auth::{Caller, LinkCaller},
     problem::{Code, Problem},
     state::AppState,
 };
@@ -22,6 +23,11 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(5);
 /// Above this many tenants the stale ones are dropped.
 const MANY: usize = 4096;
+const WAITING: &str = "waiting requests";
+/// Requests that one link page may have waiting: its page in a few windows.
+const WAITING_BY_LINK: i64 = 5;
+/// What an answer may take beyond its wait.
+const SLACK: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -136,9 +142,9 @@ pub struct Place {
 }
 
 impl Place {
-    async fn take(app: &AppState, caller: &Caller, what: &'static str, most: Most, lasts: Duration) -> Result<Self, Problem> {
-        let place =
-            Self { app: app.clone(), held: Held::new(caller.tenant, what, caller.principal.uuid()), most, lasts, kept: Instant::now() };
+    async fn take(app: &AppState, held: Held, most: Most, lasts: Duration) -> Result<Self, Problem> {
+        let what = held.what();
+        let place = Self { app: app.clone(), held, most, lasts, kept: Instant::now() };
         match place.held.count(&app.redis, most, lasts).await {
             Ok(true) => {}
             Ok(false) => {
@@ -178,7 +184,8 @@ impl Drop for Place {
 pub async fn stream(app: &AppState, caller: &Caller) -> Result<Place, Problem> {
     let limits = of(app, caller.tenant).await?;
     let most = Most { tenant: limits.streams, principal: limits.streams_per_principal };
-    Place::take(app, caller, "streams", most, app.timings.stream_keep_alive() * 3).await
+    let held = Held::new(caller.tenant, "streams", caller.principal.uuid());
+    Place::take(app, held, most, app.timings.stream_keep_alive() * 3).await
 }
 
 /// A place for a request that waits for something; none for one that does not.
@@ -189,7 +196,19 @@ pub async fn wait(app: &AppState, caller: &Caller, wait: Option<Duration>) -> Re
     let Some(wait) = wait else { return Ok(None) };
     let limits = of(app, caller.tenant).await?;
     let most = Most { tenant: limits.waiting_requests, principal: limits.waiting_requests };
-    Place::take(app, caller, "waiting requests", most, wait + Duration::from_secs(5)).await.map(Some)
+    Place::take(app, Held::new(caller.tenant, WAITING, caller.principal.uuid()), most, wait + SLACK).await.map(Some)
+}
+
+/// The same for who holds a link page, by what is stored of its token: a few for each, and those of all count among the tenant's.
+///
+/// # Errors
+/// `rate_limited`.
+pub async fn wait_by_link(app: &AppState, link: &LinkCaller, wait: Option<Duration>) -> Result<Option<Place>, Problem> {
+    let Some(wait) = wait else { return Ok(None) };
+    let most = Most { tenant: of(app, link.page.tenant).await?.waiting_requests, principal: WAITING_BY_LINK };
+    let mut principal = [0; 16];
+    principal.copy_from_slice(&link.hash[..16]);
+    Place::take(app, Held::new(link.page.tenant, WAITING, Uuid::from_bytes(principal)), most, wait + SLACK).await.map(Some)
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn require_token(operation: &mut Operation) {
     let Some(rule) = Rule::of(operation).filter(|rule| !rule.is_public()) else { return };
     let schemes = match rule.key {
         KeyNeed::Person => &["accessToken"][..],
-        KeyNeed::None | KeyNeed::Scope(_) => &["accessToken", "apiKey"],
+        KeyNeed::None | KeyNeed::Scope(_) | KeyNeed::OwnOr(_) => &["accessToken", "apiKey"],
     };
     operation.security = Some(schemes.iter().map(|name| SecurityRequirement::new(*name, Vec::<String>::new())).collect());
 }

@@ -114,6 +114,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Send application/json", false;
     /// The key was used with another body.
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The idempotency key was used with another body", false;
+    /// The request was served before under this key, and its answer held a secret that is kept nowhere: use another key to make a new one.
+    SecretShownOnce = "secret_shown_once", CONFLICT, "Done before; its secret is not shown again", false;
     /// The session's queue is full.
     LaneFull = "lane_full", TOO_MANY_REQUESTS, "The session's queue is full", true;
     /// Too many requests of this kind in a short time, or too many held open at once: come again after `Retry-After`.
@@ -302,7 +304,13 @@ impl From<store::StoreError> for Problem {
             let detail = format!("the tenant has as many {limit} as its operator allows; see GET /api/limits");
             return Self::new(Code::QuotaExceeded, detail).retry_after(3600);
         }
-        Self::new(Code::Unavailable, "the database does not answer").retry_after(1).because(why)
+        if why.is_gone() {
+            return Self::not_found().because(why);
+        }
+        if why.is_passing() {
+            return Self::new(Code::Unavailable, "the database does not answer").retry_after(1).because(why);
+        }
+        Self::internal().because(why)
     }
 }
 

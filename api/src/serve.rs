@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{auth, config::Serve, state::AppState};
+use crate::{auth, config::Serve, cors::Origins, state::AppState};
 
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -38,7 +38,8 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         .map_err(|why| format!("REDIS_URL: {why}"))?
         .with_firehose_bodies(config.firehose_bodies);
     let proxies = auth::address::TrustedProxies::read(&config.trusted_proxies).map_err(|why| format!("TRUSTED_PROXIES: {why}"))?;
-    Ok(AppState { on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, tokens, config.timings.clone()) })
+    let origins = Origins::read(&config.cors_origins).map_err(|why| format!("CORS_ORIGINS: {why}"))?;
+    Ok(AppState { origins, on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, tokens, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.

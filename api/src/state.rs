@@ -7,7 +7,10 @@ use queue::{Codes, Redis, events::Readers};
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::auth::{Passwords, Standings, Tokens, address::TrustedProxies};
+use crate::{
+    auth::{Passwords, Standings, Tokens, address::TrustedProxies},
+    cors::Origins,
+};
 
 /// Cheap to clone; nothing in it is a caller's.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub struct AppState {
     pub standings: Arc<Standings>,
     /// Tenants' limits, a few seconds old.
     pub limits: Arc<crate::limits::Cache>,
+    /// The origins whose pages may call.
+    pub origins: Origins,
     /// Whose word on where a request came from counts.
     pub proxies: TrustedProxies,
     /// The protocol's durations.
@@ -55,6 +60,7 @@ impl AppState {
             passwords: Passwords::default(),
             standings: Arc::default(),
             limits: Arc::default(),
+            origins: Origins::default(),
             proxies: TrustedProxies::default(),
             timings: Arc::new(timings),
             on_lambda: false,

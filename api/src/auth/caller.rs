@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use chrono::{DateTime, Utc};
-use contract::{KeyId, Principal, TenantId, UserId};
+use contract::{KeyId, Principal, Scope, TenantId, UserId};
 use http::{header, request::Parts};
 use serde::{Deserialize, Serialize};
 use store::{
@@ -97,6 +97,14 @@ impl Caller {
     /// What a key may be used for; none: a person.
     pub const fn scopes(&self) -> Option<Scopes> {
         self.scopes
+    }
+    /// Whether it may do what the scope is for, as far as scopes go: a person always may.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.is_none_or(|scopes| scopes.has(scope))
+    }
+    /// Whether it may see what links a phone: codes to scan and to type.
+    pub fn may_link(&self) -> bool {
+        self.rol == Rol::Admin && self.has(Scope::SessionsLink)
     }
     /// When the credential's time is over, by the database's clock; none: never. A stream ends then.
     pub const fn expires_at(&self) -> Option<DateTime<Utc>> {

@@ -17,7 +17,7 @@ pub use caller::{Admin, Caller, Credential};
 pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
 pub use link::{HEADER as LINK_HEADER, LinkCaller, new_token as new_link_token};
 pub use passwords::{LONGEST as LONGEST_PASSWORD, Passwords, acceptable as acceptable_password, hash as hash_password};
-pub use rule::{ChatNeed, KeyNeed, Rule, Rules, Scopes, guard};
+pub use rule::{ChatNeed, KeyNeed, Rule, Rules, Scopes, guard, note, surely};
 pub(crate) use scope::is_session_name;
 pub use scope::{AdminSession, OwnedSession, VisibleChat, WritableChat, chat_filter, named_chat, named_session, session_filter};
 pub use secret::{ApiKey, Kind, Secret, hash_of, link_url};

@@ -9,10 +9,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use contract::{AuditAction, Scope};
+use contract::{AuditAction, Scope, TenantId};
 use http::{Method, header, request::Parts};
 use serde_json::json;
 use store::{audit::Act, tenants::DEFAULT_SESSION, users::Rol};
+use tracing::{Instrument, Span};
 use utoipa::openapi::{OpenApi, path::Operation};
 
 use super::Caller;
@@ -28,6 +29,8 @@ pub enum KeyNeed {
     None,
     /// This scope.
     Scope(Scope),
+    /// This scope, but for what the key itself made: the handler looks who did.
+    OwnOr(Scope),
     /// No key will do: people, grants and keys are managed by people.
     Person,
 }
@@ -69,7 +72,10 @@ impl Rule {
         let key = match declared.get("x-scope")?.as_str()? {
             "none" => KeyNeed::None,
             "person" => KeyNeed::Person,
-            scope => KeyNeed::Scope(Scope::from_name(scope)?),
+            scope => match scope.strip_suffix(" or own") {
+                Some(scope) => KeyNeed::OwnOr(Scope::from_name(scope)?),
+                None => KeyNeed::Scope(Scope::from_name(scope)?),
+            },
         };
         let chat = match declared.get("x-chat")?.as_str()? {
             "none" => ChatNeed::None,
@@ -113,7 +119,7 @@ impl Rule {
             return Err(Problem::new(Code::RoleForbidden, "only an ADMIN may do this"));
         }
         match (self.key, scopes) {
-            (_, None) | (KeyNeed::None, Some(_)) => Ok(()),
+            (_, None) | (KeyNeed::None | KeyNeed::OwnOr(_), Some(_)) => Ok(()),
             (KeyNeed::Scope(scope), Some(scopes)) if scopes.has(scope) => Ok(()),
             (KeyNeed::Scope(scope), Some(_)) => {
                 Err(Problem::new(Code::ScopeMissing, format!("the key needs the scope {}", scope.as_str())))
@@ -197,13 +203,20 @@ pub async fn guard(State((app, rules)): State<(AppState, Arc<Rules>)>, mut reque
     match Caller::from_request_parts(&mut parts, &app).await {
         Ok(caller) => {
             let controls = rule.controls_sessions() && parts.method != Method::GET;
-            let session = controls.then(|| named_in(parts.uri.path()));
-            let response = next.run(Request::from_parts(parts, body)).await;
-            if let Some(session) = session.filter(|_| response.status().is_success()) {
-                let target = made(&response).unwrap_or(session);
-                note(&app, &caller, target, operation).await;
+            if !controls {
+                return next.run(Request::from_parts(parts, body)).await;
             }
-            response
+            let (session, operation, task) = (named_in(parts.uri.path()), operation.to_owned(), app.clone());
+            let done = surely(&app, async move {
+                let response = next.run(Request::from_parts(parts, body)).await;
+                if response.status().is_success() {
+                    let target = made(&response).unwrap_or(session);
+                    let act = Act::new(caller.principal, AuditAction::SessionControlled, target, json!({"operation": operation}));
+                    note(&task, caller.tenant, &act).await;
+                }
+                response
+            });
+            done.await.unwrap_or_else(IntoResponse::into_response)
         }
         Err(refusal) => refusal.into_response(),
     }
@@ -220,13 +233,21 @@ fn made(response: &Response) -> Option<String> {
     location.strip_prefix("/api/sessions/").map(str::to_owned)
 }
 
-/// What is done to sessions is noted here, for every operation alike: part of it happens in Redis and in hosts, so that no statement of
-/// Postgres does it. (All other acts are written by the statement that does them.)
-async fn note(app: &AppState, caller: &Caller, session: String, operation: &str) {
-    let act = Act::new(caller.principal, AuditAction::SessionControlled, session, json!({"operation": operation}));
-    if let Err(why) = store::audit::record(&app.pool, caller.tenant, &act).await {
+/// Does it to the end, whether or not its caller waits for it: what is done is noted. It is part of the request all the same, so that on
+/// Lambda nothing is left to do behind an answer.
+///
+/// # Errors
+/// `internal` where it panics.
+pub async fn surely<T: Send + 'static>(app: &AppState, work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    app.tasks.spawn(work.instrument(Span::current())).await.map_err(|why| Problem::internal().because(why))
+}
+
+/// What is done to sessions is noted around the operations: part of it happens in Redis and in hosts, so that no statement of Postgres does
+/// it. (All other acts are written by the statement that does them.)
+pub async fn note(app: &AppState, tenant: TenantId, act: &Act) {
+    if let Err(why) = store::audit::record(&app.pool, tenant, act).await {
         metrics::counter!("zaguan_audit_failed_total").increment(1);
-        tracing::error!(cause = %why, tenant = %caller.tenant, operation, "done, and not written into the audit log");
+        tracing::error!(cause = %why, %tenant, detail = %act.detail, "done, and not written into the audit log");
     }
 }
 

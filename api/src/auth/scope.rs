@@ -181,7 +181,7 @@ impl WritableChat {
         Ok(Self { caller, session, id, to, starts })
     }
 
-    /// Grants the chat to a caller who starts it; to be called once all else about the request is in order. The chat may have been there
+    /// Grants the chat to a caller who starts it; to be called once what it sends has been accepted. The chat may have been there
     /// or not: the answer does not tell, and what was said before stays hidden.
     ///
     /// # Errors

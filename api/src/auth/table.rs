@@ -44,10 +44,11 @@ pub fn table(document: &OpenApi) -> String {
                 ChatNeed::Start => "start",
             };
             let key = match rule.key {
-                _ if rule.is_public() => "",
-                KeyNeed::None => "any",
-                KeyNeed::Person => "no key",
-                KeyNeed::Scope(scope) => scope.as_str(),
+                _ if rule.is_public() => String::new(),
+                KeyNeed::None => "any".to_owned(),
+                KeyNeed::Person => "no key".to_owned(),
+                KeyNeed::Scope(scope) => scope.as_str().to_owned(),
+                KeyNeed::OwnOr(scope) => format!("{}; its own without", scope.as_str()),
             };
             // A String takes whatever is written to it.
             let _ = writeln!(page, "| `{method} {path}` | {} | {key} | {chat} |", rule.roles());

@@ -223,9 +223,9 @@ impl Feed {
         (types.is_empty() || types.contains(kind)) && (session.is_none() || *session == of)
     }
 
-    /// Codes to scan are for an ADMIN. Nothing else is told yet; what will concern a chat is judged by grants then.
+    /// Codes to scan are for an ADMIN, and for a key of its that links phones. Nothing else is told yet; what will concern a chat is judged by grants then.
     fn may_be_told(&self, told: &Ephemeral) -> bool {
-        let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok();
+        let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok() && self.caller.may_link();
         for_admins && self.filter.chat.is_none() && self.asked_for_kind(&told.kind, told.session)
     }
 }

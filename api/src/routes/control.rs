@@ -8,7 +8,7 @@ use axum::{
 };
 use contract::{Command, FailureCode, JobId, JobState, MediaId, PairingCode, Principal, SessionState, TenantId};
 use http::{HeaderName, Method, header};
-use queue::brief;
+use queue::brief::{self, Screenshot};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
@@ -20,13 +20,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     jobs::{JobView, accepted, finished},
-    send::{commit, key_reused},
+    send::{commit, replayed},
     sessions::phone,
 };
 use crate::{
     auth::{Admin, AdminSession, Caller},
     extract::{Body, IdempotencyKey, PathId, Prefer},
-    limits,
+    limits::{self, Place},
+    once::key_reused,
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -38,8 +39,7 @@ const SOON: Duration = Duration::from_secs(120);
 const LOGOUT_WITHIN: Duration = Duration::from_secs(3600);
 /// How long a caller waits who did not say, where the answer is what it came for.
 const WAIT: Duration = Duration::from_secs(10);
-/// Pairing codes of one number.
-const CODES: u32 = 3;
+/// In how long a number may have so many pairing codes as the tenant's limits say.
 const CODES_PER: Duration = Duration::from_secs(3600);
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
@@ -60,7 +60,7 @@ struct NewPairingCode {
 }
 
 /// Asks for a code that the phone's owner types in under "Link with phone number". The answer is the job; its `result` is `{code,
-/// expiresAt}` as long as the code counts. Three an hour and number.
+/// expiresAt}` as long as the code counts. A number may have as many an hour as `pairingCodesPerHour` of the limits says.
 #[utoipa::path(post, path = "/pairing-code", operation_id = "pairingCode", tag = "sessions", request_body = NewPairingCode,
     params(("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds; 10 where nothing is said.")),
     responses((status = 200, body = JobView, description = "The code is there."), (status = 202, body = JobView, headers(("Location" = String)))),
@@ -76,7 +76,7 @@ async fn pairing_code(
     let phone = phone(&body.value.phone, "phone")?;
     let AdminSession { admin, session } = owned;
     let key = stored_key(key, &admin, uri.path(), body.sha256);
-    let asked = Asked { key, wait: prefer.or(WAIT) };
+    let asked = Asked::of(&app, &admin.0, key, prefer.or(WAIT)).await?;
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -98,7 +98,8 @@ async fn restart(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.get() };
+    let key = stored_key(key, &admin, uri.path(), [0; 32]);
+    let asked = Asked::of(&app, &admin.0, key, prefer.get()).await?;
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -119,7 +120,8 @@ async fn logout(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.get() };
+    let key = stored_key(key, &admin, uri.path(), [0; 32]);
+    let asked = Asked::of(&app, &admin.0, key, prefer.get()).await?;
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -142,7 +144,8 @@ async fn screenshot(
     prefer: Prefer,
 ) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
-    let asked = Asked { key: stored_key(key, &admin, uri.path(), [0; 32]), wait: prefer.or(WAIT) };
+    let key = stored_key(key, &admin, uri.path(), [0; 32]);
+    let asked = Asked::of(&app, &admin.0, key, prefer.or(WAIT)).await?;
     if let Some(answer) = asked.before(&app, &admin.0).await? {
         return Ok(answer);
     }
@@ -154,9 +157,13 @@ async fn screenshot(
 #[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = inline(MediaId), Path)),
     responses((status = 200, content((inline(crate::openapi::Picture) = "image/png")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
-async fn get_media(State(app): State<AppState>, admin: Admin, id: PathId<MediaId>) -> Result<Response, Problem> {
-    let png = brief::screenshot(&app.redis, admin.0.tenant, id.0).await.map_err(redis_is_down)?;
-    let png = png.ok_or_else(Problem::not_found)?;
+async fn get_media(State(app): State<AppState>, caller: Caller, id: PathId<MediaId>) -> Result<Response, Problem> {
+    let admin = caller.session_admin()?;
+    let shot = brief::screenshot(&app.redis, admin.0.tenant, id.0).await.map_err(redis_is_down)?;
+    let Screenshot { session, png } = shot.ok_or_else(Problem::not_found)?;
+    if !store::keys::reaches(&app.pool, admin.0.viewer(), session).await? {
+        return Err(Problem::not_found());
+    }
     let sniff = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     Ok(([NO_STORE, sniff, (header::CONTENT_TYPE, "image/png")], png).into_response())
 }
@@ -201,14 +208,16 @@ fn is_linked(session: &Session) -> bool {
 }
 
 /// # Errors
-/// `rate_limited` from the fourth code of a number within an hour on.
+/// `rate_limited` once a number has had its codes of an hour.
 pub async fn within_limit(app: &AppState, tenant: TenantId, phone: &str) -> Result<(), Problem> {
+    let most = limits::of(app, tenant).await?.pairing_codes_per_hour;
     // The number itself stays out of Redis.
     let digest = ring::digest::digest(&ring::digest::SHA256, phone.as_bytes());
     let what: String = digest.as_ref().iter().take(12).map(|b| format!("{b:02x}")).collect();
-    match brief::over_limit(&app.redis, tenant, &format!("pair:{what}"), CODES, CODES_PER).await {
+    match brief::over_limit(&app.redis, tenant, &format!("pair:{what}"), most, CODES_PER).await {
         None => Ok(()),
-        Some(left) => Err(Problem::new(Code::RateLimited, "three pairing codes an hour and number").retry_after(left.as_secs().max(1))),
+        Some(left) => Err(Problem::new(Code::RateLimited, "the number has had its codes of this hour; see GET /api/limits")
+            .retry_after(left.as_secs().max(1))),
     }
 }
 
@@ -216,31 +225,36 @@ pub async fn within_limit(app: &AppState, tenant: TenantId, phone: &str) -> Resu
 struct Asked {
     key: Option<StoredKey>,
     wait: Option<Duration>,
+    /// Held until the answer.
+    _place: Option<Place>,
 }
 
 impl Asked {
+    /// Takes the place of a request that waits before anything is accepted: what was accepted is never answered with a refusal.
+    async fn of(app: &AppState, caller: &Caller, key: Option<StoredKey>, wait: Option<Duration>) -> Result<Self, Problem> {
+        Ok(Self { key, wait, _place: limits::wait(app, caller, wait).await? })
+    }
+
     /// The answer to a repeated request, whatever has become of the session since.
     async fn before(&self, app: &AppState, caller: &Caller) -> Result<Option<Response>, Problem> {
-        let Some(key) = &self.key else { return Ok(None) };
-        match store::accept::replayed(&app.pool, caller.tenant, key).await? {
-            Some(Accepted::Replayed { job }) => answer(app, caller, job, self.wait, true).await.map(Some),
-            Some(Accepted::KeyReused) => Err(key_reused()),
-            Some(Accepted::New { .. } | Accepted::NewChatCap { .. }) | None => Ok(None),
+        match replayed(app, caller.tenant, self.key.as_ref()).await? {
+            Some(job) => answer(app, caller, job, self.wait, true).await.map(Some),
+            None => Ok(None),
         }
     }
 
     async fn accept(self, app: &AppState, caller: &Caller, session: &Session, command: Command) -> Result<Response, Problem> {
         let job = new_job(session, caller.principal, command);
         let id = job.id;
-        let accepted = commit(app, job, self.key).await?;
+        let accepted = commit(app, job, self.key, None).await?;
         // For a session that no host holds.
         queue::hosts::wanted(&app.redis, session.id).await;
         match accepted {
             Accepted::New { .. } => answer(app, caller, id, self.wait, false).await,
             Accepted::Replayed { job } => answer(app, caller, job, self.wait, true).await,
             Accepted::KeyReused => Err(key_reused()),
-            // A control job writes to no chat.
-            Accepted::NewChatCap { .. } => Err(Problem::internal()),
+            // A control job writes to no chat, and its lane is never full.
+            Accepted::NewChatCap { .. } | Accepted::LaneFull => Err(Problem::internal()),
         }
     }
 }
@@ -264,9 +278,8 @@ pub fn new_job(session: &Session, created_by: Principal, command: Command) -> Ne
 }
 
 async fn answer(app: &AppState, caller: &Caller, id: JobId, wait: Option<Duration>, replayed: bool) -> Result<Response, Problem> {
-    let _place = limits::wait(app, caller, wait).await?;
     let job = finished(app, caller, id, wait).await?.ok_or_else(Problem::not_found)?;
-    let job = with_code(app, job).await;
+    let job = with_code(app, caller, job).await;
     let mut response = accepted(job, wait.is_some(), replayed);
     response.headers_mut().insert(NO_STORE.0, http::HeaderValue::from_static(NO_STORE.1));
     Ok(response)
@@ -282,9 +295,9 @@ pub struct PairingCodeView {
     expires_at: Timestamp,
 }
 
-/// A pairing code is kept nowhere but in Redis, and only while it counts: it is put into what its creator or an ADMIN sees of the job.
-pub async fn with_code(app: &AppState, mut job: Job) -> Job {
-    if job.kind == "pairingCode" && job.state == JobState::Succeeded {
+/// A pairing code is kept nowhere but in Redis, and only while it counts: it is put into what is seen of the job by who may link phones.
+pub async fn with_code(app: &AppState, caller: &Caller, mut job: Job) -> Job {
+    if job.kind == "pairingCode" && job.state == JobState::Succeeded && caller.may_link() {
         job.result = code_of(app, job.tenant, job.id).await.map(|code| json!(code));
     }
     job
@@ -300,7 +313,7 @@ pub async fn code_of(app: &AppState, tenant: TenantId, job: JobId) -> Option<Pai
 /// A device that is linked is unlinked by its browser before the session's data goes.
 pub async fn unlink_before_deletion(app: &AppState, admin: &Admin, session: &Session) -> Result<(), Problem> {
     if is_linked(session) {
-        commit(app, new_job(session, admin.0.principal, Command::Logout), None).await?;
+        commit(app, new_job(session, admin.0.principal, Command::Logout), None, None).await?;
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
     auth::{Caller, TICKET_LIFETIME, named_chat, named_session},
     extract::{Limit, Params, Wait},
     limits,
+    once::{self, Once},
     problem::{Code, Problem},
     realtime::{self, Feed},
     state::AppState,
@@ -160,9 +161,16 @@ struct Ticket {
 
 /// Buys a ticket for one stream, for clients that cannot send headers (a browser's `EventSource`). Used once, within 30 s; the stream ends
 /// with the access token that bought it.
-#[utoipa::path(post, path = "/events/ticket", operation_id = "createStreamTicket", tag = "events", responses((status = 201, body = Ticket)),
+#[utoipa::path(post, path = "/events/ticket", operation_id = "createStreamTicket", tag = "events",
+    params(("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = Ticket)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("events:read")), ("x-chat" = json!("none"))))]
-async fn ticket(State(app): State<AppState>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+async fn ticket(State(app): State<AppState>, caller: Caller, once: Once) -> Result<impl IntoResponse, Problem> {
+    if let Some(key) = once.without_body() {
+        once::first(&app, &caller, Some(&key)).await?;
+        if !store::idempotency::remember(&app.pool, caller.tenant, &key, "ticket").await? {
+            return Err(once::shown_once());
+        }
+    }
     let ticket = caller.ticket(&app).await?;
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(Ticket { ticket, expires_in: TICKET_LIFETIME })))
 }

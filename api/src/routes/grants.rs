@@ -7,6 +7,7 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
+    accept::IdempotencyKey as StoredKey,
     aliases,
     audit::Act,
     chats, grants,
@@ -21,6 +22,7 @@ use super::Page;
 use crate::{
     auth::{Admin, VisibleChat, named_chat, named_session},
     extract::{Body, Limit, Named, Params},
+    once::{self, Once},
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -145,16 +147,18 @@ async fn of_user(State(app): State<AppState>, admin: Admin, user: Named<UserId>,
 }
 
 /// Grants a chat, or all chats of a session, to a person; an older grant of the same is replaced. It counts from the next request on.
-#[utoipa::path(post, path = "/users/{user}/grants", operation_id = "grantToUser", tag = "grants", params(("user" = UserId, Path)),
-    request_body = Asked, responses((status = 201, body = GrantView, headers(("Location" = String)))),
+#[utoipa::path(post, path = "/users/{user}/grants", operation_id = "grantToUser", tag = "grants", 
+    params(("user" = UserId, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = Asked,
+    responses((status = 201, body = GrantView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
 async fn give_user(
     State(app): State<AppState>,
     admin: Admin,
     user: Named<UserId>,
+    once: Once,
     body: Body<Asked>,
-) -> Result<impl IntoResponse, Problem> {
-    give(&app, admin, Principal::User(user.0), body.value).await
+) -> Result<Response, Problem> {
+    give(&app, admin, Principal::User(user.0), once.with_body(body.sha256), body.value).await
 }
 
 /// Takes a grant of a person back. Held requests and streams of it see nothing more of the chat.
@@ -180,15 +184,22 @@ async fn of_key(State(app): State<AppState>, admin: Admin, key: Named<KeyId>, pa
 }
 
 /// Grants a chat, or all chats of a session, to a key with lists; an older grant of the same is replaced.
-#[utoipa::path(post, path = "/keys/{key}/grants", operation_id = "grantToKey", tag = "grants", params(("key" = KeyId, Path)),
-    request_body = Asked, responses((status = 201, body = GrantView, headers(("Location" = String)))),
+#[utoipa::path(post, path = "/keys/{key}/grants", operation_id = "grantToKey", tag = "grants", 
+    params(("key" = KeyId, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = Asked,
+    responses((status = 201, body = GrantView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn give_key(State(app): State<AppState>, admin: Admin, key: Named<KeyId>, body: Body<Asked>) -> Result<impl IntoResponse, Problem> {
+async fn give_key(
+    State(app): State<AppState>,
+    admin: Admin,
+    key: Named<KeyId>,
+    once: Once,
+    body: Body<Asked>,
+) -> Result<Response, Problem> {
     let found = keys::fetch(&app.pool, admin.0.tenant, key.0).await?.ok_or_else(Problem::not_found)?;
     if !found.limited {
         return Err(Problem::new(Code::KeyUnlimited, "the key was made without lists: it reaches all chats already"));
     }
-    give(&app, admin, Principal::Key(key.0), body.value).await
+    give(&app, admin, Principal::Key(key.0), once.with_body(body.sha256), body.value).await
 }
 
 /// Takes a grant of a key back.
@@ -218,7 +229,10 @@ async fn list(app: &AppState, admin: Admin, holder: Principal, List { limit, cur
     Ok(Page::of(&snapshot, rows, limit.get(), |g| g.id.to_string(), GrantView::from))
 }
 
-async fn give(app: &AppState, admin: Admin, holder: Principal, asked: Asked) -> Result<impl IntoResponse + use<>, Problem> {
+async fn give(app: &AppState, admin: Admin, holder: Principal, key: Option<StoredKey>, asked: Asked) -> Result<Response, Problem> {
+    if let Some(before) = once::made(app, &admin.0, key.as_ref()).await? {
+        return given_before(app, admin, holder, before).await;
+    }
     if asked.label.is_some() {
         return Err(Problem::new(Code::Unsupported, "labels cannot be granted yet").field("label"));
     }
@@ -252,14 +266,29 @@ async fn give(app: &AppState, admin: Admin, holder: Principal, asked: Asked) -> 
     let detail = json!({"holder": holder, "session": session.id, "chat": chat, "all": asked.all, "access": asked.access,
         "history": asked.history, "expiresAt": asked.expires_at.map(Timestamp)});
     let act = Act::new(caller.principal, AuditAction::GrantCreated, "", detail);
-    let (grant, event) = grants::give(&app.pool, caller.tenant, &new, &act).await?.ok_or_else(Problem::not_found)?;
-    crate::announce::events(app, caller.tenant, vec![event]).await;
+    if let Some((grant, event)) = grants::give(&app.pool, caller.tenant, &new, &act, key.as_ref()).await? {
+        crate::announce::events(app, caller.tenant, vec![event]).await;
+        return Ok(given(holder, grant));
+    }
+    // The same request may have come at the same moment.
+    match once::made(app, &caller, key.as_ref()).await? {
+        Some(before) => given_before(app, admin, holder, before).await,
+        None => Err(Problem::not_found()),
+    }
+}
+
+async fn given_before(app: &AppState, admin: Admin, holder: Principal, id: GrantId) -> Result<Response, Problem> {
+    let grant = grants::fetch(&app.pool, admin.0.tenant, holder, id).await?.ok_or_else(Problem::not_found)?;
+    Ok(once::replayed(given(holder, grant)))
+}
+
+fn given(holder: Principal, grant: Grant) -> Response {
     let (of, id) = match holder {
         Principal::User(id) => ("users", id.to_string()),
         Principal::Key(id) => ("keys", id.to_string()),
     };
     let location = format!("/api/{of}/{id}/grants/{}", grant.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(GrantView::from(grant))))
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(GrantView::from(grant))).into_response()
 }
 
 /// Postgres keeps fewer years than the wire can name.

@@ -19,6 +19,7 @@ use super::{NO_STORE, Page, grants::is_storable};
 use crate::{
     auth::{Admin, ApiKey, Credential, address, named_session},
     extract::{Body, Limit, Named, Params, plain_text},
+    once::{self, Once},
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -79,8 +80,8 @@ impl From<Key> for KeyView {
 struct MadeKey {
     #[serde(flatten)]
     key: KeyView,
-    /// Shown this once: `Authorization: Bearer` or `X-Api-Key`, never in a URL.
-    secret: String,
+    /// Shown this once: `Authorization: Bearer` or `X-Api-Key`, never in a URL. Null in the answer to a repeated request.
+    secret: Option<String>,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -125,9 +126,14 @@ async fn list(State(app): State<AppState>, admin: Admin, params: Params<List>) -
 
 /// Makes a key.
 #[utoipa::path(post, path = "/keys", operation_id = "createKey", tag = "keys", request_body = Asked,
-    responses((status = 201, body = MadeKey, headers(("Location" = String)))),
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 201, body = MadeKey, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn create(State(app): State<AppState>, admin: Admin, body: Body<Asked>) -> Result<impl IntoResponse, Problem> {
+async fn create(State(app): State<AppState>, admin: Admin, once: Once, body: Body<Asked>) -> Result<Response, Problem> {
+    let once = once.with_body(body.sha256);
+    if let Some(before) = once::made(&app, &admin.0, once.as_ref()).await? {
+        return made_before(&app, admin, before).await;
+    }
     let asked = body.value;
     let bad = |why: &'static str, field: &str| Problem::new(Code::InvalidBody, why).field(field);
     plain_text(&asked.name, LONGEST_NAME, "name")?;
@@ -173,9 +179,24 @@ async fn create(State(app): State<AppState>, admin: Admin, body: Body<Asked>) ->
     };
     let detail = json!({"scopes": scopes, "sessions": sessions, "chats": chats.as_ref().map(Vec::len), "cidrs": cidrs});
     let act = Act::new(admin.0.principal, AuditAction::KeyCreated, id, detail);
-    let made = keys::create(&app.pool, admin.0.tenant, &new, &act).await?.ok_or_else(|| Problem::not_found().field("chats"))?;
-    let location = format!("/api/keys/{id}");
-    Ok((StatusCode::CREATED, NO_STORE, [(header::LOCATION, location)], Json(MadeKey { key: made.into(), secret })))
+    if let Some(key) = keys::create(&app.pool, admin.0.tenant, &new, &act, once.as_ref()).await? {
+        return Ok(made(key, Some(secret)));
+    }
+    // The same request may have come at the same moment.
+    match once::made(&app, &admin.0, once.as_ref()).await? {
+        Some(before) => made_before(&app, admin, before).await,
+        None => Err(Problem::not_found().field("chats")),
+    }
+}
+
+fn made(key: Key, secret: Option<String>) -> Response {
+    let location = [(header::LOCATION, format!("/api/keys/{}", key.id))];
+    (StatusCode::CREATED, NO_STORE, location, Json(MadeKey { key: key.into(), secret })).into_response()
+}
+
+async fn made_before(app: &AppState, admin: Admin, id: KeyId) -> Result<Response, Problem> {
+    let key = keys::fetch(&app.pool, admin.0.tenant, id).await?.ok_or_else(Problem::not_found)?;
+    Ok(once::replayed(made(key, None)))
 }
 
 /// Postgres refuses networks with bits behind their mask.

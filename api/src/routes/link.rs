@@ -7,11 +7,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use contract::{Command, FailureCode, JobState, PairingCode, Principal, Reason, SessionState};
+use contract::{AuditAction, Command, FailureCode, JobState, PairingCode, Reason, Scope, SessionState};
 use http::{HeaderName, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
+    audit::Act,
     link_pages::{self, LinkPage, Terms},
     sessions::{self, Session, Wanted},
 };
@@ -27,6 +28,8 @@ use super::{
 use crate::{
     auth::{self, AdminSession, LinkCaller},
     extract::{Body, OptionalBody, Params, Wait},
+    limits,
+    once::{self, Once},
     problem::{Code, Problem},
     qr,
     state::AppState,
@@ -68,19 +71,35 @@ struct LinkPageView {
 }
 
 /// Makes a one-time URL of a page on which somebody without an account links the session's phone. Starts the session; an earlier URL of it
-/// ends. It counts for ten minutes, and for one linking.
+/// ends. It counts for ten minutes, for one linking, and while whoever made it is an ADMIN, or the key counts that did.
 #[utoipa::path(post, path = "/link-page", operation_id = "createLinkPage", tag = "sessions", request_body = Option<NewLinkPage>,
-    responses((status = 201, body = LinkPageView)),
+    params(("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = LinkPageView)),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:link")), ("x-chat" = json!("none"))))]
-async fn create(State(app): State<AppState>, owned: AdminSession, body: OptionalBody<NewLinkPage>) -> Result<Response, Problem> {
+async fn create(
+    State(app): State<AppState>,
+    owned: AdminSession,
+    once: Once,
+    body: OptionalBody<NewLinkPage>,
+) -> Result<Response, Problem> {
     let AdminSession { admin, session } = owned;
+    let key = once.with_body(body.1);
+    once::first(&app, &admin.0, key.as_ref()).await?;
     if is_linked(session.state) {
         return Err(Problem::new(Code::AlreadyLinked, "the account is linked: there is nothing to link"));
     }
     let NewLinkPage { with_code, allow_new_account } = body.0;
+    if allow_new_account && !admin.0.has(Scope::SessionsControl) {
+        return Err(Problem::new(
+            Code::ScopeMissing,
+            "another account ends what is queued for this one: the key needs the scope sessions:control",
+        )
+        .field("allowNewAccount"));
+    }
     let terms = Terms { with_code, allow_new_account };
     let (token, hash) = auth::new_link_token().ok_or_else(Problem::internal)?;
-    let expires_at = link_pages::open(&app.pool, (session.tenant, session.id), &hash, admin.0.user, terms, LASTS).await?;
+    let (of, by) = ((session.tenant, session.id), (admin.0.principal, admin.0.user));
+    let opened = link_pages::open(&app.pool, of, &hash, by, terms, LASTS, key.as_ref()).await?;
+    let expires_at = opened.ok_or_else(once::shown_once)?;
     want(&app, &session, terms).await?;
     let url = format!("{}/link#{token}", app.tokens.issuer().trim_end_matches('/'));
     Ok((StatusCode::CREATED, [NO_STORE], Json(LinkPageView { url, expires_at: expires_at.into() })).into_response())
@@ -175,13 +194,14 @@ struct Look {
     extensions(("x-roles" = json!([])), ("x-scope" = json!("none")), ("x-chat" = json!("none"))))]
 async fn look(State(app): State<AppState>, caller: LinkCaller, params: Params<Look>) -> Result<Response, Problem> {
     let Look { wait, version } = params.0;
+    let _place = limits::wait_by_link(&app, &caller, wait.get()).await?;
     let deadline = Instant::now() + wait.get().unwrap_or_default();
     let mut news = News::of(&app, caller.page.tenant, caller.page.session).await?;
     loop {
         // Read anew: the link may have ended meanwhile.
         let page = link_pages::fetch(&app.pool, &caller.hash).await?;
         let page = page.ok_or_else(|| Problem::new(Code::LinkExpired, "ask for another link"))?;
-        let view = view(&app, &caller, page).await?;
+        let view = view(&app, page).await?;
         if Some(&view.version) != version.as_ref() || Instant::now() >= deadline || app.stopping.is_cancelled() {
             return Ok(([NO_STORE], Json(view)).into_response());
         }
@@ -193,12 +213,9 @@ async fn look(State(app): State<AppState>, caller: LinkCaller, params: Params<Lo
     }
 }
 
-async fn view(app: &AppState, caller: &LinkCaller, page: LinkPage) -> Result<LinkView, Problem> {
+async fn view(app: &AppState, page: LinkPage) -> Result<LinkView, Problem> {
     let named = sessions::Named::Id(page.session);
     let session = sessions::fetch(&app.pool, page.tenant, &named).await?.ok_or_else(Problem::not_found)?;
-    if is_linked(session.state) && !page.used {
-        link_pages::mark_used(&app.pool, page.tenant, &caller.hash).await?;
-    }
     let shows = matches!(session.state, SessionState::Starting | SessionState::Linking) && !page.used;
     // While Redis is away there is no code to show, and the page says that one is being made.
     let code = if shows { queue::qr::read(&app.redis, page.tenant, page.session).await.ok().flatten() } else { None };
@@ -225,9 +242,22 @@ async fn start(State(app): State<AppState>, caller: LinkCaller) -> Result<Status
     may_go_on(&caller)?;
     let step = Step::of(caller.session.state, caller.session.reason, false);
     if step.may_try_again() {
-        want(&app, &caller.session, caller.page.terms).await?;
+        let task = app.clone();
+        auth::surely(&app, async move {
+            want(&task, &caller.session, caller.page.terms).await?;
+            noted(&task, &caller, "startByLink").await;
+            Ok::<_, Problem>(())
+        })
+        .await??;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whoever holds a link is nobody that we know: the audit log says who made it.
+async fn noted(app: &AppState, caller: &LinkCaller, operation: &str) {
+    let detail = json!({"operation": operation, "linkOf": caller.page.created_by});
+    let act = Act::new(None, AuditAction::SessionControlled, caller.page.session, detail);
+    auth::note(app, caller.page.tenant, &act).await;
 }
 
 fn may_go_on(caller: &LinkCaller) -> Result<(), Problem> {
@@ -244,7 +274,7 @@ struct LinkPhone {
     phone: String,
 }
 
-/// A pairing code for a number. For the holder of a link that allows it: five in all, three an hour and number.
+/// A pairing code for a number. For the holder of a link that allows it: five in all.
 #[utoipa::path(post, path = "/link/pairing-code", operation_id = "pairByLink", tag = "link", request_body = LinkPhone,
     params(("Zaguan-Link" = String, Header, description = "The link's token.")), responses((status = 200, body = PairingCodeView)),
     extensions(("x-roles" = json!([])), ("x-scope" = json!("none")), ("x-chat" = json!("none"))))]
@@ -255,15 +285,22 @@ async fn pairing_code(State(app): State<AppState>, caller: LinkCaller, body: Bod
     }
     may_go_on(&caller)?;
     may_pair(&caller.session)?;
+    let _place = limits::wait_by_link(&app, &caller, Some(CODE_WITHIN)).await?;
     let tenant = caller.page.tenant;
     if !link_pages::take_code(&app.pool, tenant, &caller.hash).await? {
         return Err(Problem::new(Code::RateLimited, "this link has had its codes: ask for another link").retry_after(LASTS.as_secs()));
     }
     within_limit(&app, tenant, &phone).await?;
-    let job = new_job(&caller.session, Principal::User(caller.page.created_by), Command::PairingCode(PairingCode { phone }));
+    let job = new_job(&caller.session, caller.page.created_by, Command::PairingCode(PairingCode { phone }));
     let id = job.id;
     let mut log = app.readers.follow(tenant).await?;
-    commit(&app, job, None).await?;
+    let task = app.clone();
+    auth::surely(&app, async move {
+        commit(&task, job, None, None).await?;
+        noted(&task, &caller, "pairByLink").await;
+        Ok::<_, Problem>(())
+    })
+    .await??;
     let ended = async {
         loop {
             let event = log.next().await;

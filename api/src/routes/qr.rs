@@ -17,6 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     auth::AdminSession,
     extract::{Params, Wait},
+    limits,
     problem::{Code, Problem},
     qr,
     state::AppState,
@@ -59,7 +60,9 @@ struct Query {
 async fn get_qr(State(app): State<AppState>, owned: AdminSession, params: Params<Query>, headers: HeaderMap) -> Result<Response, Problem> {
     let form = Form::accepted(&headers)
         .ok_or_else(|| Problem::new(Code::NotAcceptable, "this can be application/json, image/png or image/svg+xml").field("Accept"))?;
-    let deadline = Instant::now() + params.0.wait.get().unwrap_or_default();
+    let wait = params.0.wait.get();
+    let _place = limits::wait(&app, &owned.admin.0, wait).await?;
+    let deadline = Instant::now() + wait.unwrap_or_default();
     // Subscribe first, then read.
     let mut news = News::of(&app, owned.admin.0.tenant, owned.session.id).await?;
     loop {

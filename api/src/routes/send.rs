@@ -6,13 +6,12 @@ use axum::{
     extract::{OriginalUri, State},
     response::Response,
 };
-use contract::{Command, JobId, MarkRead, MessageId, SendText};
+use contract::{Command, JobId, MarkRead, MessageId, SendText, TenantId};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
     accept::{Accepted, IdempotencyKey as StoredKey, NewJob, NewMessage},
-    jobs,
     sessions::Session,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -22,6 +21,7 @@ use crate::{
     auth::{OwnedSession, WritableChat},
     extract::{Body, IdempotencyKey, OptionalBody, Prefer},
     limits::{self, Quota},
+    once::key_reused,
     problem::{Code, Problem},
     state::AppState,
 };
@@ -230,17 +230,11 @@ pub(super) async fn accept(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let _place = limits::wait(app, &chat.caller, asked.wait).await?;
-    let quota = match may_accept(app, chat, !matches!(message, Message::None), &asked).await {
-        Ok(quota) => quota,
-        // A repeated request gets its job whatever has become of the session since.
-        Err(refusal) => {
-            return match replayed(app, chat, asked.key.as_ref()).await? {
-                Some(job) => answer(app, chat, job, asked.wait, true).await,
-                None => Err(refusal),
-            };
-        }
-    };
-    chat.open(app).await?;
+    // A repeated request gets its job whatever has become of the session since, and counts as no other send.
+    if let Some(job) = replayed(app, chat.caller.tenant, asked.key.as_ref()).await? {
+        return answer(app, chat, job, asked.wait, true).await;
+    }
+    let quota = may_accept(app, chat, !matches!(message, Message::None), &asked).await?;
     let (message, resend_of) = match message {
         Message::None => (None, None),
         Message::New(message) => (Some(message), None),
@@ -260,7 +254,7 @@ pub(super) async fn accept(
         queue_when_down: asked.queue_when_down,
     };
     let id = job.id;
-    match commit(app, job, asked.key).await? {
+    match commit(app, job, asked.key, Some(chat.clone())).await? {
         Accepted::New { .. } => answer(app, chat, id, asked.wait, false).await.map(|answer| quota.on(answer)),
         Accepted::Replayed { job } => answer(app, chat, job, asked.wait, true).await,
         Accepted::KeyReused => Err(key_reused()),
@@ -268,11 +262,8 @@ pub(super) async fn accept(
             let detail = "the session has written to as many new chats today as it may; chats that have written to it are not counted";
             Err(Problem::new(Code::NewChatCap, detail).retry_after(again_in.as_secs().max(1)))
         }
+        Accepted::LaneFull => Err(Problem::new(Code::LaneFull, "too many jobs of this session are unfinished").retry_after(30)),
     }
-}
-
-pub(super) fn key_reused() -> Problem {
-    Problem::new(Code::IdempotencyKeyReused, "this key came with another body before").field("Idempotency-Key")
 }
 
 async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &Asked) -> Result<Quota, Problem> {
@@ -284,18 +275,23 @@ async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &As
             .with("reason", json!(reason))
             .with("userAction", json!(state.user_action(reason))));
     }
-    if jobs::depth(&app.pool, chat.caller.tenant, id).await? >= limits::of(app, chat.caller.tenant).await?.queued_jobs_per_session {
-        return Err(Problem::new(Code::LaneFull, "too many jobs of this session are unfinished").retry_after(30));
-    }
     if sends { limits::send(app, &chat.caller).await } else { Ok(Quota::default()) }
 }
 
-pub(super) async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
+/// The job that a request of this key made before. A look that fails decides nothing: the statement that accepts looks again.
+pub(super) async fn replayed(app: &AppState, tenant: TenantId, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
-        Some(Accepted::Replayed { job }) => Ok(Some(job)),
-        Some(Accepted::KeyReused) => Err(key_reused()),
-        Some(Accepted::New { .. } | Accepted::NewChatCap { .. }) | None => Ok(None),
+    match store::accept::replayed(&app.pool, tenant, key).await {
+        Ok(Some(Accepted::Replayed { job })) => {
+            queue::accept::push_again(&app.pool, &app.redis, tenant, job).await;
+            Ok(Some(job))
+        }
+        Ok(Some(Accepted::KeyReused)) => Err(key_reused()),
+        Ok(Some(Accepted::New { .. } | Accepted::NewChatCap { .. } | Accepted::LaneFull) | None) => Ok(None),
+        Err(why) => {
+            tracing::debug!(cause = %why, "a repeated request was not looked for");
+            Ok(None)
+        }
     }
 }
 
@@ -310,34 +306,43 @@ pub(super) async fn answer(
     Ok(accepted(job, wait.is_some(), replayed))
 }
 
-/// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it.
-pub(super) async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>) -> Result<Accepted, Problem> {
-    let id = job.id;
+/// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it. `opens`: the chat that is granted to its
+/// caller by this; only what is accepted grants it.
+pub(super) async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>, opens: Option<WritableChat>) -> Result<Accepted, Problem> {
     let task = app.clone();
     let work = app.tasks.spawn(async move {
-        let why = match queue::accept_and_push(&task.pool, &task.redis, &job, key.as_ref()).await {
-            Ok(accepted) => return Ok(accepted),
-            Err(why) => why,
-        };
-        if !why.outcome_unclear() {
-            return Err(Problem::from(why));
+        let accepted = settle(&task, &job, key.as_ref()).await?;
+        if let (Accepted::New { .. }, Some(chat)) = (accepted, opens) {
+            chat.open(&task).await?;
         }
-        let looked = async {
-            loop {
-                // A failed look says nothing either.
-                if let Ok(Some(accepted)) = queue::accepted_after_all(&task.pool, &task.redis, &job, key.as_ref()).await {
-                    return accepted;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        if let Ok(accepted) = tokio::time::timeout(UNCLEAR_FOR, looked).await {
-            return Ok(accepted);
-        }
-        let detail = "ask for the job, or repeat the request with the same Idempotency-Key";
-        Err(Problem::new(Code::AcceptanceUnknown, detail).with("jobId", json!(id)).retry_after(5).because(why))
+        Ok(accepted)
     });
     work.await.map_err(|why| Problem::internal().because(why))?
+}
+
+/// Accepts and pushes; after an unclear COMMIT, looks what has become of it.
+async fn settle(app: &AppState, job: &NewJob, key: Option<&StoredKey>) -> Result<Accepted, Problem> {
+    let why = match queue::accept_and_push(&app.pool, &app.redis, job, key).await {
+        Ok(accepted) => return Ok(accepted),
+        Err(why) => why,
+    };
+    if !why.outcome_unclear() {
+        return Err(Problem::from(why));
+    }
+    let looked = async {
+        loop {
+            // A failed look says nothing either.
+            if let Ok(Some(accepted)) = queue::accepted_after_all(&app.pool, &app.redis, job, key).await {
+                return accepted;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    if let Ok(accepted) = tokio::time::timeout(UNCLEAR_FOR, looked).await {
+        return Ok(accepted);
+    }
+    let detail = "ask for the job, or repeat the request with the same Idempotency-Key";
+    Err(Problem::new(Code::AcceptanceUnknown, detail).with("jobId", json!(job.id)).retry_after(5).because(why))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, response::IntoResponse, response::Response};
 use contract::{Reason, SessionId, SessionSettings, SessionState, UserAction};
 use http::{StatusCode, header};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::{
     deletion::{self, Deleted},
     sessions::{self, Change, CreateSession, Session, Wanted},
@@ -11,10 +11,11 @@ use store::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Page;
+use super::{Moment, One, Page};
 use crate::{
     auth::{Admin, AdminSession, Caller, OwnedSession, is_session_name},
-    extract::{Body, Limit, OptionalBody, Params},
+    extract::{Body, Change as Patched, Limit, OptionalBody, Params, Patch},
+    once::{self, Once},
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -100,37 +101,41 @@ struct NewSession {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SettingsPatch {
     /// Whether sending to a chat also marks it as read; false where nothing is said.
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default)]
     #[schema(value_type = Option<bool>)]
-    mark_read_on_send: Option<Option<bool>>,
+    mark_read_on_send: Patched<bool>,
 }
 
 impl SettingsPatch {
     fn apply(&self, mut settings: SessionSettings) -> SessionSettings {
-        if let Some(value) = self.mark_read_on_send {
-            settings.mark_read_on_send = value.unwrap_or_default();
+        match self.mark_read_on_send {
+            Patched::Keep => {}
+            Patched::Clear => settings.mark_read_on_send = SessionSettings::default().mark_read_on_send,
+            Patched::Set(value) => settings.mark_read_on_send = value,
         }
         settings
     }
 }
 
 /// A merge patch (RFC 7396): what is left out stays, null takes away.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SessionPatch {
-    name: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, nullable = false)]
+    name: Patched<String>,
     /// Null: any account may be linked the first time.
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    expected_phone: Option<Option<String>>,
-    settings: Option<SettingsPatch>,
+    expected_phone: Patched<String>,
+    /// Null: all as they are where nothing is said.
+    #[serde(default)]
+    #[schema(value_type = Option<SettingsPatch>)]
+    settings: Patched<SettingsPatch>,
     /// True makes it the default instead of the one that is; false is refused, because there is always one.
-    is_default: Option<bool>,
-}
-
-/// A field that was given, be it null.
-fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(d).map(Some)
+    #[serde(default)]
+    #[schema(value_type = Option<bool>, nullable = false)]
+    is_default: Patched<bool>,
 }
 
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -166,9 +171,14 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
 
 /// Creates a session. It is stopped.
 #[utoipa::path(post, path = "/sessions", operation_id = "createSession", tag = "sessions", request_body = NewSession,
-    responses((status = 201, body = SessionView, headers(("Location" = String)))),
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 201, body = SessionView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
-async fn create(State(app): State<AppState>, admin: Admin, body: Body<NewSession>) -> Result<impl IntoResponse, Problem> {
+async fn create(State(app): State<AppState>, admin: Admin, once: Once, body: Body<NewSession>) -> Result<Response, Problem> {
+    let key = once.with_body(body.sha256);
+    if let Some(id) = once::made(&app, &admin.0, key.as_ref()).await? {
+        return created_before(&app, admin, id).await;
+    }
     let NewSession { name, expected_phone, settings } = body.value;
     check_name(&name)?;
     let expected = expected_phone.as_deref().map(|text| phone(text, "expectedPhone")).transpose()?;
@@ -177,9 +187,24 @@ async fn create(State(app): State<AppState>, admin: Admin, body: Body<NewSession
         expected_account: expected.as_deref(),
         settings: settings.unwrap_or_default().apply(SessionSettings::default()),
     };
-    let session = sessions::create(&app.pool, admin.0.tenant, new).await.map_err(not_created)?;
+    match sessions::create(&app.pool, admin.0.tenant, new, key.as_ref()).await.map_err(not_created)? {
+        Some(session) => Ok(created(session)),
+        // The same request came at the same moment.
+        None => {
+            let id = once::made(&app, &admin.0, key.as_ref()).await?.ok_or_else(Problem::internal)?;
+            created_before(&app, admin, id).await
+        }
+    }
+}
+
+fn created(session: Session) -> Response {
     let location = format!("/api/sessions/{}", session.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(SessionView::from(session))))
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(SessionView::from(session))).into_response()
+}
+
+async fn created_before(app: &AppState, admin: Admin, id: SessionId) -> Result<Response, Problem> {
+    let session = sessions::fetch(&app.pool, admin.0.tenant, &sessions::Named::Id(id)).await?;
+    session.map(|session| once::replayed(created(session))).ok_or_else(Problem::not_found)
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
@@ -210,26 +235,26 @@ fn not_created(why: CreateSession) -> Problem {
     request_body(content((SessionPatch = "application/merge-patch+json"), (SessionPatch = "application/json"))),
     responses((status = 200, body = SessionView)),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
-async fn change(State(app): State<AppState>, owned: AdminSession, body: Body<SessionPatch>) -> Result<Json<SessionView>, Problem> {
+async fn change(State(app): State<AppState>, owned: AdminSession, patch: Patch<SessionPatch>) -> Result<Json<SessionView>, Problem> {
     let AdminSession { session, .. } = owned;
-    let SessionPatch { name, expected_phone, settings, is_default } = body.value;
+    let SessionPatch { name, expected_phone, settings, is_default } = patch.0;
+    let (name, is_default) = (name.required("name")?, is_default.required("isDefault")?);
     if let Some(name) = &name {
         check_name(name)?;
     }
     if is_default == Some(false) {
         return Err(Problem::new(Code::InvalidBody, "make another session the default instead").field("isDefault"));
     }
-    let expected_account = match expected_phone {
+    let expected_account = match expected_phone.nullable() {
         Some(Some(text)) => Some(Some(phone(&text, "expectedPhone")?)),
         Some(None) => Some(None),
         None => None,
     };
-    let change = Change {
-        name,
-        expected_account,
-        settings: settings.map(|patch| patch.apply(session.settings)),
-        make_default: is_default == Some(true),
-    };
+    let settings = settings.nullable().map(|patch| match patch {
+        Some(patch) => patch.apply(session.settings),
+        None => SessionSettings::default(),
+    });
+    let change = Change { name, expected_account, settings, make_default: is_default == Some(true) };
     let changed = sessions::change(&app.pool, session.tenant, session.id, &change).await.map_err(not_created)?;
     changed.map(|s| Json(s.into())).ok_or_else(Problem::not_found)
 }
@@ -261,17 +286,24 @@ fn is_default() -> Problem {
 /// One session.
 #[utoipa::path(get, path = "/sessions/{session}", operation_id = "getSession", tag = "sessions",
     params(("session" = String, Path, description = "The session's id or name.")),
-    responses((status = 200, body = SessionView)),
+    responses((status = 200, body = One<SessionView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("sessions:read")), ("x-chat" = json!("none"))))]
-async fn one(owned: OwnedSession) -> Json<SessionView> {
-    Json(owned.session.into())
+async fn one(State(app): State<AppState>, owned: OwnedSession) -> Result<Response, Problem> {
+    shown(&app, owned).await
+}
+
+async fn shown(app: &AppState, owned: OwnedSession) -> Result<Response, Problem> {
+    let OwnedSession { caller, session } = owned;
+    let moment = Moment::now(app, caller.tenant, None).await?;
+    let read = sessions::fetch(&app.pool, caller.tenant, &sessions::Named::Id(session.id)).await?;
+    read.map(|session| moment.shows(SessionView::from(session))).ok_or_else(Problem::not_found)
 }
 
 /// How the session is.
-#[utoipa::path(get, path = "/status", operation_id = "status", tag = "sessions", responses((status = 200, body = SessionView)),
+#[utoipa::path(get, path = "/status", operation_id = "status", tag = "sessions", responses((status = 200, body = One<SessionView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("sessions:read")), ("x-chat" = json!("none"))))]
-async fn status(owned: OwnedSession) -> Json<SessionView> {
-    Json(owned.session.into())
+async fn status(State(app): State<AppState>, owned: OwnedSession) -> Result<Response, Problem> {
+    shown(&app, owned).await
 }
 
 /// Asks for the session to run. Idempotent, in every state.

@@ -16,7 +16,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{NO_STORE, Page};
 use crate::{
     auth::{Admin, Credential, Kind, Secret, link_url},
-    extract::{Body, Limit, Named, Params, plain_text, present},
+    extract::{Body, Change as Patched, Limit, Named, Params, Patch, plain_text},
+    once::{self, Once},
     problem::{Code, Problem},
     state::AppState,
     timestamp::Timestamp,
@@ -109,8 +110,8 @@ impl OneTimeLink {
 struct Invited {
     #[serde(flatten)]
     user: UserView,
-    /// Shown once.
-    invitation: OneTimeLink,
+    /// Shown once: null in the answer to a repeated request.
+    invitation: Option<OneTimeLink>,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -125,25 +126,25 @@ struct Invitation {
     can_start_chats: bool,
 }
 
-/// A merge patch: what is not there stays.
+/// A merge patch (RFC 7396): what is left out stays; nothing of this can be taken away.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UserPatch {
     /// 1 to 100 characters.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
-    name: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, nullable = false)]
+    name: Patched<String>,
     /// A change logs the person out.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
-    rol: Option<Role>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
-    can_start_chats: Option<bool>,
+    #[serde(default)]
+    #[schema(value_type = Option<Role>, nullable = false)]
+    rol: Patched<Role>,
+    #[serde(default)]
+    #[schema(value_type = Option<bool>, nullable = false)]
+    can_start_chats: Patched<bool>,
     /// `disabled` logs the person out and voids its links.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false)]
-    state: Option<WantedState>,
+    #[serde(default)]
+    #[schema(value_type = Option<WantedState>, nullable = false)]
+    state: Patched<WantedState>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -182,9 +183,14 @@ async fn list(State(app): State<AppState>, admin: Admin, params: Params<List>) -
 
 /// Invites somebody. That another tenant has a user of this address is not told here: the person learns it on acceptance.
 #[utoipa::path(post, path = "/users", operation_id = "inviteUser", tag = "users", request_body = Invitation,
-    responses((status = 201, body = Invited, headers(("Location" = String)))),
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 201, body = Invited, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn invite(State(app): State<AppState>, admin: Admin, body: Body<Invitation>) -> Result<impl IntoResponse, Problem> {
+async fn invite(State(app): State<AppState>, admin: Admin, once: Once, body: Body<Invitation>) -> Result<Response, Problem> {
+    let key = once.with_body(body.sha256);
+    if let Some(before) = once::made(&app, &admin.0, key.as_ref()).await? {
+        return Ok(once::replayed(invited(&app, admin, before, None).await?));
+    }
     let Invitation { email, name, rol, can_start_chats } = body.value;
     check_email(&email)?;
     plain_text(&name, LONGEST_NAME, "name")?;
@@ -193,13 +199,24 @@ async fn invite(State(app): State<AppState>, admin: Admin, body: Body<Invitation
     let link = NewLink { hash: secret.hash(), lifetime: Purpose::Invitation.lifetime() };
     let new = NewUser { id, email: &email, name: &name, rol: rol.into(), can_start_chats };
     let act = Act::new(admin.0.principal, AuditAction::UserInvited, id, json!({"rol": rol, "canStartChats": can_start_chats}));
-    let expires_at = users::invite(&app.pool, tenant, &new, &link, &act).await.map_err(|why| match why {
+    let expires_at = users::invite(&app.pool, tenant, &new, &link, &act, key.as_ref()).await.map_err(|why| match why {
         Invite::EmailTaken => Problem::new(Code::EmailTaken, "the tenant has a user of this address").field("email"),
         Invite::Store(why) => why.into(),
     })?;
-    let user = users::fetch(&app.pool, tenant, id).await?.ok_or_else(Problem::not_found)?;
-    let invited = Invited { user: user.into(), invitation: OneTimeLink::new(&app, Purpose::Invitation, secret, expires_at) };
-    Ok((StatusCode::CREATED, NO_STORE, [(header::LOCATION, format!("/api/users/{id}"))], Json(invited)))
+    match expires_at {
+        Some(at) => invited(&app, admin, id, Some(OneTimeLink::new(&app, Purpose::Invitation, secret, at))).await,
+        // The same request came at the same moment.
+        None => {
+            let before = once::made(&app, &admin.0, key.as_ref()).await?.ok_or_else(Problem::internal)?;
+            Ok(once::replayed(invited(&app, admin, before, None).await?))
+        }
+    }
+}
+
+async fn invited(app: &AppState, admin: Admin, id: UserId, invitation: Option<OneTimeLink>) -> Result<Response, Problem> {
+    let user = users::fetch(&app.pool, admin.0.tenant, id).await?.ok_or_else(Problem::not_found)?;
+    let location = [(header::LOCATION, format!("/api/users/{id}"))];
+    Ok((StatusCode::CREATED, NO_STORE, location, Json(Invited { user: user.into(), invitation })).into_response())
 }
 
 /// An address in the loosest sense: it is never written to by us.
@@ -223,10 +240,18 @@ async fn one(State(app): State<AppState>, admin: Admin, user: Named<UserId>) -> 
 
 /// Changes a person. The last active ADMIN stays one.
 #[utoipa::path(patch, path = "/users/{user}", operation_id = "changeUser", tag = "users", params(("user" = UserId, Path)),
-    request_body(content = UserPatch, content_type = "application/merge-patch+json"), responses((status = 200, body = UserView)),
+    request_body(content((UserPatch = "application/merge-patch+json"), (UserPatch = "application/json"))),
+    responses((status = 200, body = UserView)),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn change(State(app): State<AppState>, admin: Admin, user: Named<UserId>, body: Body<UserPatch>) -> Result<Json<UserView>, Problem> {
-    let UserPatch { name, rol, can_start_chats, state } = body.value;
+async fn change(
+    State(app): State<AppState>,
+    admin: Admin,
+    user: Named<UserId>,
+    patch: Patch<UserPatch>,
+) -> Result<Json<UserView>, Problem> {
+    let UserPatch { name, rol, can_start_chats, state } = patch.0;
+    let (name, rol) = (name.required("name")?, rol.required("rol")?);
+    let (can_start_chats, state) = (can_start_chats.required("canStartChats")?, state.required("state")?);
     if let Some(name) = &name {
         plain_text(name, LONGEST_NAME, "name")?;
     }
@@ -245,22 +270,24 @@ async fn change(State(app): State<AppState>, admin: Admin, user: Named<UserId>, 
 }
 
 /// Makes an invitation anew; the older link is void.
-#[utoipa::path(post, path = "/users/{user}/invitation", operation_id = "reinviteUser", tag = "users", params(("user" = UserId, Path)),
-    responses((status = 201, body = OneTimeLink)),
+#[utoipa::path(post, path = "/users/{user}/invitation", operation_id = "reinviteUser", tag = "users",
+    params(("user" = UserId, Path), ("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = OneTimeLink)),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn reinvite(State(app): State<AppState>, admin: Admin, user: Named<UserId>) -> Result<impl IntoResponse, Problem> {
-    make_link(&app, admin, user.0, Purpose::Invitation).await
+async fn reinvite(State(app): State<AppState>, admin: Admin, user: Named<UserId>, once: Once) -> Result<impl IntoResponse, Problem> {
+    make_link(&app, admin, user.0, Purpose::Invitation, once).await
 }
 
 /// Makes a link with which the person sets a new password within an hour. Nothing is sent by e-mail: hand the link over yourself.
-#[utoipa::path(post, path = "/users/{user}/password-reset", operation_id = "resetUserPassword", tag = "users", params(("user" = UserId, Path)),
-    responses((status = 201, body = OneTimeLink)),
+#[utoipa::path(post, path = "/users/{user}/password-reset", operation_id = "resetUserPassword", tag = "users",
+    params(("user" = UserId, Path), ("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = OneTimeLink)),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
-async fn reset_password(State(app): State<AppState>, admin: Admin, user: Named<UserId>) -> Result<impl IntoResponse, Problem> {
-    make_link(&app, admin, user.0, Purpose::PasswordReset).await
+async fn reset_password(State(app): State<AppState>, admin: Admin, user: Named<UserId>, once: Once) -> Result<impl IntoResponse, Problem> {
+    make_link(&app, admin, user.0, Purpose::PasswordReset, once).await
 }
 
-async fn make_link(app: &AppState, admin: Admin, user: UserId, purpose: Purpose) -> Result<impl IntoResponse + use<>, Problem> {
+async fn make_link(app: &AppState, admin: Admin, user: UserId, purpose: Purpose, once: Once) -> Result<impl IntoResponse + use<>, Problem> {
+    let key = once.without_body();
+    once::first(app, &admin.0, key.as_ref()).await?;
     let (kind, action, state) = match purpose {
         Purpose::Invitation => (Kind::Invitation, AuditAction::UserReinvited, "the user is not invited (any more)"),
         Purpose::PasswordReset => (Kind::PasswordReset, AuditAction::PasswordLinkMade, "the user is not active"),
@@ -269,7 +296,12 @@ async fn make_link(app: &AppState, admin: Admin, user: UserId, purpose: Purpose)
     let secret = Secret::random(kind).ok_or_else(Problem::internal)?;
     let act = Act::new(admin.0.principal, action, user, json!({}));
     let link = NewLink { hash: secret.hash(), lifetime: purpose.lifetime() };
-    match links::make(&app.pool, tenant, user, purpose, &link, &act).await? {
+    let made = links::make(&app.pool, tenant, user, purpose, &link, &act, key.as_ref()).await?;
+    if made.is_none() {
+        // The same request may have come at the same moment.
+        once::first(app, &admin.0, key.as_ref()).await?;
+    }
+    match made {
         Some(expires_at) => Ok((StatusCode::CREATED, NO_STORE, Json(OneTimeLink::new(app, purpose, secret, expires_at)))),
         None if users::fetch(&app.pool, tenant, user).await?.is_some() => Err(Problem::new(Code::UserState, state)),
         None => Err(Problem::not_found()),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use contract::{JobId, MediaId, TenantId};
+use contract::{JobId, MediaId, SessionId, TenantId};
+use uuid::Uuid;
 
 use crate::{
     keys,
@@ -36,20 +37,35 @@ pub async fn code(redis: &Redis, tenant: TenantId, job: JobId) -> Result<Option<
     Ok(code.zip(u64::try_from(left).ok()).map(|(code, left)| (code, Duration::from_millis(left))))
 }
 
-/// Keeps a picture. `false`: the lease is no longer ours.
+/// Keeps a picture, with the session whose page it shows. `false`: the lease is no longer ours.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn keep_screenshot(redis: &Redis, lease: &Lease, id: MediaId, png: &[u8]) -> Result<bool, QueueError> {
-    keep(redis, lease, keys::screenshot(lease.held().tenant(), id), png, SCREENSHOT_LASTS).await
+    let held = lease.held();
+    let bytes = [held.session().uuid().as_bytes(), png].concat();
+    keep(redis, lease, keys::screenshot(held.tenant(), id), &bytes, SCREENSHOT_LASTS).await
+}
+
+/// A picture of a page.
+#[derive(Debug, Clone)]
+pub struct Screenshot {
+    /// Whose page.
+    pub session: SessionId,
+    /// The picture.
+    pub png: Vec<u8>,
 }
 
 /// The picture, while it is kept.
 ///
 /// # Errors
 /// [`QueueError`].
-pub async fn screenshot(redis: &Redis, tenant: TenantId, id: MediaId) -> Result<Option<Vec<u8>>, QueueError> {
-    Ok(redis::cmd("GET").arg(keys::screenshot(tenant, id)).query_async(&mut redis.shared()).await?)
+pub async fn screenshot(redis: &Redis, tenant: TenantId, id: MediaId) -> Result<Option<Screenshot>, QueueError> {
+    let kept: Option<Vec<u8>> = redis::cmd("GET").arg(keys::screenshot(tenant, id)).query_async(&mut redis.shared()).await?;
+    Ok(kept.and_then(|bytes| {
+        let (session, png) = bytes.split_first_chunk::<16>()?;
+        Some(Screenshot { session: SessionId::from_uuid(Uuid::from_bytes(*session)), png: png.to_vec() })
+    }))
 }
 
 async fn keep(redis: &Redis, lease: &Lease, key: String, bytes: &[u8], lasts: Duration) -> Result<bool, QueueError> {
@@ -60,7 +76,7 @@ async fn keep(redis: &Redis, lease: &Lease, key: String, bytes: &[u8], lasts: Du
 
 /// Takes one of `most` in a window that begins with the first. `Some`: there is none, and when there will be. A Redis that does not answer
 /// refuses nobody.
-pub async fn over_limit(redis: &Redis, tenant: TenantId, what: &str, most: u32, window: Duration) -> Option<Duration> {
+pub async fn over_limit(redis: &Redis, tenant: TenantId, what: &str, most: i64, window: Duration) -> Option<Duration> {
     let key = keys::limit(tenant, what);
     let mut call = scripts::LIMIT.key(key);
     match call.arg(most).arg(millis(window)).invoke_async::<i64>(&mut redis.shared()).await {

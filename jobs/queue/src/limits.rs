@@ -71,6 +71,11 @@ impl Held {
         Self { tenant, what, principal, id: Uuid::now_v7() }
     }
 
+    /// Of what it is one.
+    pub const fn what(&self) -> &'static str {
+        self.what
+    }
+
     fn keys(&self) -> [String; 2] {
         [keys::held(self.tenant, self.what, None), keys::held(self.tenant, self.what, Some(self.principal))]
     }

@@ -83,11 +83,17 @@ pub enum Accepted {
         /// When the day is over.
         again_in: Duration,
     },
+    /// As many jobs of the session are unfinished as may be. Nothing was written.
+    LaneFull,
 }
 
 /// Accepts a command in one statement. The row lock of `lane_position` makes position order commit order, and the count of new chats exact:
 /// a private chat in which nothing has been written or sent counts, and where the count goes beyond its cap (rising over the 14 days after
 /// linking) a constraint refuses the whole statement.
+///
+/// How many jobs may be unfinished is kept the same way: the next position may be so far ahead of the first unfinished one. Where none is seen
+/// unfinished, that is the position after those that are seen; who came meanwhile has raised `n` all the same. The control lane is never full:
+/// what it does may be what empties the others.
 ///
 /// The chat's row is locked before, so that a merge either comes first and is followed, or finds the job and moves it. Such a chat is not new
 /// where one of those that lead to it was not: their messages move after the merge, and its snapshot may be newer than ours.
@@ -113,9 +119,21 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
                       select 1 from chat w
                        where (w.id in (c.id, $8) or w.merged_into = c.id)
                          and (w.last_message_at is not null or exists (select 1 from message where chat = w.id)))),
+           ahead as (
+               select coalesce((
+                      select min(first.position)
+                        from (values ('write'), ('query'), ('control')) lanes (lane),
+                             lateral (select j.position from job j
+                                       where j.session = $3 and j.lane = lanes.lane and j.state in ('queued', 'running')
+                                         and j.position is not null
+                                       order by j.position limit 1) first), q.n + 1) as first,
+                      case when $4 <> 'control' then limit_of($2, 'queuedJobsPerSession') end as cap
+                 from lane_position q where q.session = $3 and q.tenant = $2),
            pos as (
                update lane_position p
                   set n = n + 1,
+                      depth = p.n + 2 - (select first from ahead),
+                      depth_cap = (select cap from ahead),
                       new_chats = case when not exists (select 1 from fresh) then p.new_chats
                                        when p.new_chats_on = (select d from fresh) then p.new_chats + 1 else 1 end,
                       new_chats_on = coalesce((select d from fresh), p.new_chats_on),
@@ -169,6 +187,7 @@ pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -
         Err(sqlx::Error::Database(why)) if why.constraint() == Some("lane_position_new_chat_cap") => {
             return Ok(Accepted::NewChatCap { again_in: until_midnight(pool).await? });
         }
+        Err(sqlx::Error::Database(why)) if why.constraint() == Some("lane_position_lane_full") => return Ok(Accepted::LaneFull),
         Err(why) => return Err(why.into()),
     };
     match (position, key) {
@@ -201,7 +220,11 @@ pub async fn replayed(pool: &PgPool, tenant: TenantId, key: &IdempotencyKey) -> 
     .fetch_optional(pool)
     .await?;
     let same = |hash: Vec<u8>| hash == key.body_hash;
-    Ok(row.map(|r| if same(r.body_hash) { Accepted::Replayed { job: JobId::from_uuid(r.job) } } else { Accepted::KeyReused }))
+    Ok(row.and_then(|r| {
+        let same = same(r.body_hash);
+        // A path that makes jobs makes nothing else.
+        r.job.map(|job| if same { Accepted::Replayed { job: JobId::from_uuid(job) } } else { Accepted::KeyReused })
+    }))
 }
 
 /// Where a job waits: what a push needs. `None` where it was not accepted, has ended, or has not entered its lane.

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     Result,
+    accept::IdempotencyKey,
     audit::Act,
+    idempotency,
     log::{self, Columns, NewEvent},
     snapshot::Snapshot,
 };
@@ -143,12 +145,18 @@ pub struct NewGrant {
 }
 
 /// Gives a grant in place of those of the same holder and target: rows, audit and event in one statement. `None`: the tenant has no such
-/// holder, session or chat.
+/// holder, session or chat; or a request of this key gave it before.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn give(pool: &PgPool, tenant: TenantId, new: &NewGrant, act: &Act) -> Result<Option<(Grant, Event)>> {
-    insert(pool, tenant, GrantId::new(), new, act, true).await
+pub async fn give(
+    pool: &PgPool,
+    tenant: TenantId,
+    new: &NewGrant,
+    act: &Act,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<(Grant, Event)>> {
+    insert(pool, tenant, GrantId::new(), new, act, Give::InPlace(key)).await
 }
 
 /// Grants a chat to whoever writes to it first, unless it has been granted already.
@@ -156,10 +164,23 @@ pub async fn give(pool: &PgPool, tenant: TenantId, new: &NewGrant, act: &Act) ->
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn start_chat(pool: &PgPool, tenant: TenantId, new: &NewGrant, act: &Act) -> Result<Option<(Grant, Event)>> {
-    insert(pool, tenant, GrantId::new(), new, act, false).await
+    insert(pool, tenant, GrantId::new(), new, act, Give::WhereNone).await
 }
 
-async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, act: &Act, replaces: bool) -> Result<Option<(Grant, Event)>> {
+/// What a new grant does to those that are there.
+#[derive(Clone, Copy)]
+enum Give<'a> {
+    /// It takes the place of those of the same holder and target, once a key.
+    InPlace(Option<&'a IdempotencyKey>),
+    /// It is not given where one covers it.
+    WhereNone,
+}
+
+async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, act: &Act, give: Give<'_>) -> Result<Option<(Grant, Event)>> {
+    let (replaces, key_used) = match give {
+        Give::InPlace(key) => (true, key),
+        Give::WhereNone => (false, None),
+    };
     let (user, key) = match new.holder {
         Principal::User(id) => (Some(id.uuid()), None),
         Principal::Key(id) => (None, Some(id.uuid())),
@@ -170,13 +191,14 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
     let row = sqlx::query!(
         r#"with target as (
                select date_trunc('second', clock_timestamp()) as now from session s
-                where s.tenant = $1 and s.id = $5 and s.deleting_at is null and ($6::uuid is null or exists (
+                where s.id = $5 and case when s.tenant = $1 and s.deleting_at is null and ($6::uuid is null or exists (
                       select 1 from chat c where c.tenant = $1 and c.session = $5 and c.id = $6 and c.merged_into is null))
                   and (exists (select 1 from app_user u where u.tenant = $1 and u.id = $3)
                        or exists (select 1 from api_key k where k.tenant = $1 and k.id = $4 and k.revoked_at is null))
                   and ($11 or not exists (
                       select 1 from live_grant g
-                       where g.tenant = $1 and g.holder = coalesce($3, $4) and g.session = $5 and (g.all_chats or g.chat = $6)))),
+                       where g.tenant = $1 and g.holder = coalesce($3, $4) and g.session = $5 and (g.all_chats or g.chat = $6)))
+                  then remember($1, $20, $15) else false end),
                 old as (
                delete from access_grant g using target
                 where $11 and g.tenant = $1 and g.holder = coalesce($3, $4) and g.session = $5 and g.chat is not distinct from $6
@@ -212,7 +234,8 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
         act.detail,
         event.uuid(),
         EventType::GrantCreated.as_str(),
-        data
+        data,
+        idempotency::asked(key_used)
     )
     .fetch_optional(pool)
     .await?;

@@ -238,25 +238,3 @@ async fn not_cancelled(pool: &PgPool, job: &Job) -> Result<Cancel> {
         None => Cancel::NotFound,
     })
 }
-
-/// How many positions lie between a session's first unfinished job and its next one: what `lane_full` is judged by.
-///
-/// # Errors
-/// [`crate::StoreError`].
-pub async fn depth(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<i64> {
-    let depth = sqlx::query_scalar!(
-        // One probe of the index of unfinished jobs a lane, however many wait.
-        r#"select coalesce(p.n + 1 - (select min(first.position)
-                  from (values ('write'), ('query'), ('control')) lanes (lane),
-                       lateral (select j.position from job j
-                                 where j.session = p.session and j.lane = lanes.lane and j.state in ('queued', 'running')
-                                   and j.position is not null
-                                 order by j.position limit 1) first), 0) as "depth!"
-             from lane_position p where p.session = $2 and p.tenant = $1"#,
-        tenant.uuid(),
-        session.uuid()
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(depth.unwrap_or(0))
-}

@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use crate::{
     Result,
+    accept::IdempotencyKey,
     audit::Act,
     grants::Viewer,
+    idempotency,
     snapshot::Snapshot,
     tokens::Hash,
     users::{Rol, Standing},
@@ -101,11 +103,12 @@ pub struct NewKey<'a> {
 }
 
 /// Makes a key with what is granted to it, in one statement. A chat list grants those chats; a session list without one, all chats of the
-/// sessions. `None`: one of the sessions or chats is not the tenant's, or a chat is of none of the sessions, or the maker is no ADMIN any more.
+/// sessions. `None`: one of the sessions or chats is not the tenant's, or a chat is of none of the sessions, or the maker is no ADMIN any more; or a request
+/// of this idempotency key made one before.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn create(pool: &PgPool, tenant: TenantId, new: &NewKey<'_>, act: &Act) -> Result<Option<Key>> {
+pub async fn create(pool: &PgPool, tenant: TenantId, new: &NewKey<'_>, act: &Act, once: Option<&IdempotencyKey>) -> Result<Option<Key>> {
     let sessions: Option<Vec<Uuid>> = new.sessions.map(|all| all.iter().map(|s| s.uuid()).collect());
     let chats: Option<Vec<Uuid>> = new.chats.map(|all| all.iter().map(|c| c.uuid()).collect());
     let grants: Vec<Uuid> = (0..chats.as_ref().or(sessions.as_ref()).map_or(0, Vec::len)).map(|_| GrantId::new().uuid()).collect();
@@ -114,12 +117,13 @@ pub async fn create(pool: &PgPool, tenant: TenantId, new: &NewKey<'_>, act: &Act
         r#"with k as (
                insert into api_key (id, tenant, created_by, name, secret_hash, scopes, sessions, limited, cidrs, expires_at)
                select $2, $1, $3, $4, $5, $6, $7, $7::uuid[] is not null or $8::uuid[] is not null, $9::text[]::cidr[], $10
-                where exists (select 1 from app_user u where u.tenant = $1 and u.id = $3 and u.rol = 'ADMIN' and u.state = 'active')
+                where case when exists (select 1 from app_user u where u.tenant = $1 and u.id = $3 and u.rol = 'ADMIN' and u.state = 'active')
                   and not exists (select 1 from unnest($7::uuid[]) x (id)
                                    where not exists (select 1 from session s where s.tenant = $1 and s.id = x.id and s.deleting_at is null))
                   and not exists (select 1 from unnest($8::uuid[]) x (id)
                                    where not exists (select 1 from chat c where c.tenant = $1 and c.id = x.id and c.merged_into is null
                                                         and ($7::uuid[] is null or c.session = any($7))))
+                           then remember($1, $17, $15) else false end
                returning id),
               g as (
                insert into access_grant (id, tenant, api_key, session, chat, all_chats, access, created_by)
@@ -143,7 +147,8 @@ pub async fn create(pool: &PgPool, tenant: TenantId, new: &NewKey<'_>, act: &Act
         act.actor(),
         act.action.as_str(),
         act.target,
-        act.detail
+        act.detail,
+        idempotency::asked(once)
     )
     .fetch_optional(pool)
     .await?;

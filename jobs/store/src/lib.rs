@@ -27,6 +27,7 @@ pub mod cursor;
 pub mod events;
 pub mod grants;
 pub mod history;
+pub mod idempotency;
 pub mod jobs;
 pub mod keys;
 pub mod limits;
@@ -69,6 +70,29 @@ impl StoreError {
         match &self.0 {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::Database(why) => matches!(why.code().as_deref(), Some("57P01" | "57P02")),
+            _ => false,
+        }
+    }
+
+    /// Whether what the statement is about is no longer there: the row itself, or one that it points at.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.0, sqlx::Error::RowNotFound) || self.sqlstate().as_deref() == Some("23503")
+    }
+
+    /// Whether the same statement may succeed later without anybody changing anything: the database was not reached, had no room, or was in
+    /// the way of itself. All else is a mistake of ours.
+    pub fn is_passing(&self) -> bool {
+        match &self.0 {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // Classes of SQLSTATE: connection, read-only server, login, rollback, resources, locks, intervention, its disk.
+            sqlx::Error::Database(why) => why
+                .code()
+                .is_none_or(|code| ["08", "25", "28", "3D", "40", "53", "55", "57", "58"].contains(&code.get(..2).unwrap_or_default())),
             _ => false,
         }
     }

@@ -8,8 +8,6 @@ use crate::{Result, snapshot::Snapshot};
 /// The limits of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Unfinished jobs of a session: how far its next position may be ahead of its first unfinished one.
-    pub queued_jobs_per_session: i64,
     /// Messages accepted in a minute.
     pub sends_per_minute: i64,
     /// Messages accepted in a day.
@@ -20,8 +18,6 @@ pub struct Limits {
     pub streams: i64,
     /// Requests that wait for something.
     pub waiting_requests: i64,
-    /// Questions whether numbers are on WhatsApp, in a day.
-    pub checks_per_day: i64,
     /// Pairing codes for one number in an hour.
     pub pairing_codes_per_hour: i64,
 }
@@ -46,13 +42,11 @@ pub async fn fetch(pool: &PgPool, tenant: TenantId) -> Result<Limits> {
     // A name that is not there (a migration yet to come) limits nothing.
     let value = |name: &str| all.iter().find(|l| l.name == name).map_or(i64::MAX, |l| l.value);
     Ok(Limits {
-        queued_jobs_per_session: value("queuedJobsPerSession"),
         sends_per_minute: value("sendsPerMinute"),
         sends_per_day: value("sendsPerDay"),
         streams_per_principal: value("streamsPerPrincipal"),
         streams: value("streams"),
         waiting_requests: value("waitingRequests"),
-        checks_per_day: value("checksPerDay"),
         pairing_codes_per_hour: value("pairingCodesPerHour"),
     })
 }

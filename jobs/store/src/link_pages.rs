@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use contract::{SessionId, TenantId, UserId};
+use contract::{KeyId, Principal, SessionId, TenantId, UserId};
 use sqlx::PgPool;
 
-use crate::Result;
+use crate::{Result, accept::IdempotencyKey, idempotency};
 
 /// Pairing codes that one page may ask for, whatever the numbers.
 const MOST_CODES: i16 = 5;
@@ -28,7 +28,7 @@ pub struct LinkPage {
     /// The one session it links.
     pub session: SessionId,
     /// Who made it: jobs that it asks for are theirs.
-    pub created_by: UserId,
+    pub created_by: Principal,
     /// The company's name.
     pub company: String,
     /// What it may do.
@@ -39,7 +39,8 @@ pub struct LinkPage {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Opens a page; an earlier one of the session closes. Answers when it closes.
+/// Opens a page; an earlier one of the session closes. Answers when it closes. `created_by`: who asked, and the person who answers for it.
+/// `None`: a request of this key opened one before.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -47,36 +48,47 @@ pub async fn open(
     pool: &PgPool,
     (tenant, session): (TenantId, SessionId),
     hash: &[u8],
-    created_by: UserId,
+    (created_by, user): (Principal, UserId),
     terms: Terms,
     lasts: Duration,
-) -> Result<DateTime<Utc>> {
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<DateTime<Utc>>> {
     Ok(sqlx::query_scalar!(
-        "with old as (delete from link_page where tenant = $2 and session = $3 or expires_at < clock_timestamp() - interval '1 day')
-         insert into link_page (token_hash, tenant, session, created_by, with_code, allow_new_account, expires_at)
-         values ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7)) returning expires_at",
+        "with first as materialized (select 1 where remember($2, $9, $10)),
+              old as (delete from link_page using first where tenant = $2 and session = $3)
+         insert into link_page (token_hash, tenant, session, created_by, with_code, allow_new_account, expires_at, api_key)
+         select $1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7), $8 from first returning expires_at",
         hash,
         tenant.uuid(),
         session.uuid(),
-        created_by.uuid(),
+        user.uuid(),
         terms.with_code,
         terms.allow_new_account,
-        lasts.as_secs_f64()
+        lasts.as_secs_f64(),
+        match created_by {
+            Principal::Key(key) => Some(key.uuid()),
+            Principal::User(_) => None,
+        },
+        idempotency::asked(key),
+        session.to_string()
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?)
 }
 
-/// The page of a token, while it is open, its session is there and its tenant is served.
+/// The page of a token, while it is open, its session is there, its tenant is served, and whoever made it may still make one.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn fetch(pool: &PgPool, hash: &[u8]) -> Result<Option<LinkPage>> {
     let row = sqlx::query!(
-        r#"select p.tenant, p.session, p.created_by, p.with_code, p.allow_new_account, t.name as company, p.used_at is not null as "used!", p.expires_at
+        r#"select p.tenant, p.session, p.created_by, p.api_key, p.with_code, p.allow_new_account, t.name as company, p.used_at is not null as "used!", p.expires_at
              from link_page p join session s on s.id = p.session and s.deleting_at is null
              join tenant t on t.id = p.tenant and t.state = 'active'
-            where p.token_hash = $1 and p.expires_at > clock_timestamp()"#,
+             join app_user u on u.id = p.created_by and u.tenant = p.tenant and u.state = 'active' and u.rol = 'ADMIN'
+            where p.token_hash = $1 and p.expires_at > clock_timestamp() and (p.api_key is null or exists (
+                  select 1 from api_key k
+                   where k.id = p.api_key and k.revoked_at is null and (k.expires_at is null or k.expires_at > clock_timestamp())))"#,
         hash
     )
     .fetch_optional(pool)
@@ -84,27 +96,12 @@ pub async fn fetch(pool: &PgPool, hash: &[u8]) -> Result<Option<LinkPage>> {
     Ok(row.map(|r| LinkPage {
         tenant: TenantId::from_uuid(r.tenant),
         session: SessionId::from_uuid(r.session),
-        created_by: UserId::from_uuid(r.created_by),
+        created_by: r.api_key.map_or_else(|| Principal::User(UserId::from_uuid(r.created_by)), |key| Principal::Key(KeyId::from_uuid(key))),
         company: r.company,
         terms: Terms { with_code: r.with_code, allow_new_account: r.allow_new_account },
         used: r.used,
         expires_at: r.expires_at,
     }))
-}
-
-/// The account was linked: the page shows no code any more.
-///
-/// # Errors
-/// [`crate::StoreError`].
-pub async fn mark_used(pool: &PgPool, tenant: TenantId, hash: &[u8]) -> Result<()> {
-    sqlx::query!(
-        "update link_page set used_at = coalesce(used_at, clock_timestamp()) where token_hash = $1 and tenant = $2",
-        hash,
-        tenant.uuid()
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
 }
 
 /// Counts a pairing code. `false`: the page has asked for enough of them.

@@ -8,7 +8,9 @@ use sqlx::PgPool;
 
 use crate::{
     Result, StoreError,
+    accept::IdempotencyKey,
     audit::Act,
+    idempotency,
     tokens::Hash,
     users::{Credentials, Rol, Standing},
 };
@@ -54,7 +56,8 @@ pub struct NewLink {
     pub lifetime: Duration,
 }
 
-/// Makes a link. `None`: the tenant has no such user, or one in a state that has no use for it.
+/// Makes a link. `None`: the tenant has no such user, or one in a state that has no use for it; or a request of
+/// this key made one before.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -65,9 +68,12 @@ pub async fn make(
     purpose: Purpose,
     link: &NewLink,
     act: &Act,
+    key: Option<&IdempotencyKey>,
 ) -> Result<Option<DateTime<Utc>>> {
     let expires_at = sqlx::query_scalar!(
-        "with u as (select id from app_user where tenant = $1 and id = $2 and state = $4),
+        "with u as materialized (
+             select id from app_user
+              where id = $2 and case when tenant = $1 and state = $4 then remember($1, $12, $10) else false end),
               r as (update app_user set reset_requested_at = null from u where app_user.id = u.id and $3 = 'password_reset'),
               a as (insert into audit (tenant, id, actor, action, target, detail) select $1, $7, $8, $9, $10, $11 from u)
          insert into user_link (app_user, purpose, tenant, hash, expires_at)
@@ -85,7 +91,8 @@ pub async fn make(
         act.actor(),
         act.action.as_str(),
         act.target,
-        act.detail
+        act.detail,
+        idempotency::asked(key)
     )
     .fetch_optional(pool)
     .await?;

@@ -177,6 +177,8 @@ pub enum Linked {
 /// the session before an earlier link may have made such a chat after it: where the account has one of the same name, that one goes on.
 /// Jobs of another account's chats do not start any more from here on; [`crate::ends::doomed`] finds them.
 ///
+/// The link page by which it was linked has done its work.
+///
 /// `ago`: since when the page has been linked. What arrived since then is announced, however long the page took to say whose it is.
 ///
 /// # Errors
@@ -211,7 +213,8 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account, ago: std::time:
                     update message set account = $4, chat = coalesce((select goes_on from twice where twice.chat = message.chat), chat)
                       from s where session = s.id and message.account = ''),
                 j as (update job set chat = twice.goes_on from twice where job.chat = twice.chat),
-                g as (update access_grant set chat = twice.goes_on from twice where access_grant.chat = twice.chat)
+                g as (update access_grant set chat = twice.goes_on from twice where access_grant.chat = twice.chat),
+                l as (update link_page set used_at = clock_timestamp() from s where link_page.session = s.id and link_page.used_at is null)
            select true as "linked!" from s"#,
         held.session().uuid(),
         held.epoch(),

@@ -147,6 +147,34 @@ pub async fn idempotency_keys(pool: &PgPool, limit: i64) -> Result<u64> {
     Ok(gone.rows_affected())
 }
 
+/// Removes what lets somebody in once and has run out, of all tenants: link pages, links of users, stream tickets. A day later, that a late
+/// look still finds what it was.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn one_time_links(pool: &PgPool, limit: i64) -> Result<u64> {
+    let gone = sqlx::query_scalar!(
+        r#"with p as (
+               delete from link_page where token_hash in (
+                   select token_hash from link_page where expires_at < clock_timestamp() - make_interval(days => $1) order by expires_at limit $2)
+               returning 1),
+               l as (
+               delete from user_link where hash in (
+                   select hash from user_link where expires_at < clock_timestamp() - make_interval(days => $1) order by expires_at limit $2)
+               returning 1),
+               t as (
+               delete from spent_ticket where id in (
+                   select id from spent_ticket where expires_at < clock_timestamp() - make_interval(days => $1) order by expires_at limit $2)
+               returning 1)
+           select greatest((select count(*) from p), (select count(*) from l), (select count(*) from t)) as "gone!""#,
+        TOKEN_DAYS,
+        limit
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(gone.unsigned_abs())
+}
+
 /// Removes refresh tokens of all tenants whose time is over.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use contract::{Event, EventId, EventType, Reason, SessionId, SessionSettings, Se
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{Result, StoreError, grants::Viewer, snapshot::Snapshot};
+use crate::{Result, StoreError, accept::IdempotencyKey, grants::Viewer, idempotency, snapshot::Snapshot};
 
 /// A row of `session`.
 #[derive(Debug, Clone)]
@@ -162,28 +162,36 @@ pub struct NewSession<'a> {
     pub settings: SessionSettings,
 }
 
-/// Creates a session, stopped, with its position counter.
+/// Creates a session, stopped, with its position counter. `None`: a request of this key did before.
 ///
 /// # Errors
 /// [`CreateSession`].
-pub async fn create(pool: &PgPool, tenant: TenantId, new: NewSession<'_>) -> Result<Session, CreateSession> {
+pub async fn create(
+    pool: &PgPool,
+    tenant: TenantId,
+    new: NewSession<'_>,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Session>, CreateSession> {
+    let id = SessionId::new();
     let row = sqlx::query_as!(
         Row,
         "with s as (
-             insert into session (id, tenant, name, expected_account, settings) values ($1, $2, $3, $4, $5)
+             insert into session (id, tenant, name, expected_account, settings) select $1, $2, $3, $4, $5 where remember($2, $6, $7)
              returning id, name, is_default, state, reason, state_at, account, account_lid, account_name, expected_account, settings, created_at),
              p as (insert into lane_position (session, tenant) select id, $2 from s)
          select * from s",
-        SessionId::new().uuid(),
+        id.uuid(),
         tenant.uuid(),
         new.name,
         new.expected_account,
-        json!(new.settings)
+        json!(new.settings),
+        idempotency::asked(key),
+        id.to_string()
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await;
     match row {
-        Ok(row) => Ok(row.session(tenant)),
+        Ok(row) => Ok(row.map(|row| row.session(tenant))),
         Err(why) if is_taken(&why) => Err(CreateSession::NameTaken),
         Err(why) => Err(StoreError::from(why).into()),
     }

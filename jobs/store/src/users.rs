@@ -5,7 +5,7 @@ use contract::{TenantId, UserId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::{Result, StoreError, audit::Act, links::NewLink, snapshot::Snapshot};
+use crate::{Result, StoreError, accept::IdempotencyKey, audit::Act, idempotency, links::NewLink, snapshot::Snapshot};
 
 /// The two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -248,14 +248,23 @@ pub enum Invite {
     Store(#[from] StoreError),
 }
 
-/// Creates a user that can do nothing yet, and its invitation. Answers until when that can be accepted.
+/// Creates a user that can do nothing yet, and its invitation. Answers until when that can be accepted. `None`: a request of this key did
+/// before.
 ///
 /// # Errors
 /// [`Invite`].
-pub async fn invite(pool: &PgPool, tenant: TenantId, new: &NewUser<'_>, link: &NewLink, act: &Act) -> Result<DateTime<Utc>, Invite> {
+pub async fn invite(
+    pool: &PgPool,
+    tenant: TenantId,
+    new: &NewUser<'_>,
+    link: &NewLink,
+    act: &Act,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<DateTime<Utc>>, Invite> {
     let expires_at = sqlx::query_scalar!(
         "with u as (
-             insert into app_user (id, tenant, email, name, rol, can_start_chats, state) values ($2, $1, $3, $4, $5, $6, 'invited')
+             insert into app_user (id, tenant, email, name, rol, can_start_chats, state)
+             select $2, $1, $3, $4, $5, $6, 'invited' where remember($1, $14, $15)
              returning id),
               a as (insert into audit (tenant, id, actor, action, target, detail) select $1, $9, $10, $11, $12, $13 from u)
          insert into user_link (app_user, purpose, tenant, hash, expires_at)
@@ -273,9 +282,11 @@ pub async fn invite(pool: &PgPool, tenant: TenantId, new: &NewUser<'_>, link: &N
         act.actor(),
         act.action.as_str(),
         act.target,
-        act.detail
+        act.detail,
+        idempotency::asked(key),
+        new.id.to_string()
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await;
     match expires_at {
         Ok(at) => Ok(at),
