@@ -25,6 +25,11 @@ pub fn base() -> OpenApi {
     OpenApiBuilder::new().info(info).build()
 }
 
+/// A picture.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Picture(pub Vec<u8>);
+
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
 }

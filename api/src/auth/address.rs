@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use axum::extract::ConnectInfo;
@@ -11,6 +11,9 @@ use ipnet::IpNet;
 use lambda_http::request::RequestContext;
 
 use crate::state::AppState;
+
+/// Said once a process: behind a proxy that is not named, all callers have one address, and its limits.
+static UNTRUSTED: Once = Once::new();
 
 /// Networks whose `X-Forwarded-For` is believed.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +37,11 @@ impl TrustedProxies {
     fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let said = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
         let mut address = canonical(peer);
+        if !self.trusts(address) && headers.contains_key("x-forwarded-for") {
+            UNTRUSTED.call_once(|| {
+                tracing::warn!(%address, "X-Forwarded-For from an address that TRUSTED_PROXIES does not name is not believed");
+            });
+        }
         // Each proxy appends whom it heard: from the right, as far as trust goes.
         for hop in said.collect::<Vec<_>>().into_iter().rev() {
             if !self.trusts(address) {

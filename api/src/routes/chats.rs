@@ -1,6 +1,6 @@
 //! Chats, from the read model.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{extract::State, response::Response};
 use contract::{ChatId, SessionId};
 use serde::{Deserialize, Serialize};
 use store::{
@@ -11,7 +11,7 @@ use store::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Page, cursor};
+use super::{Moment, One, Page, cursor};
 use crate::{
     auth::{OwnedSession, VisibleChat},
     extract::{Limit, Params},
@@ -94,8 +94,11 @@ async fn list(State(app): State<AppState>, owned: OwnedSession, params: Params<L
 /// One chat.
 #[utoipa::path(get, path = "/chats/{chat}", operation_id = "getChat", tag = "chats",
     params(("chat" = String, Path, description = "A chat's id, a phone number, or any address.")),
-    responses((status = 200, body = ChatView)),
+    responses((status = 200, body = One<ChatView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("chats:read")), ("x-chat" = json!("read"))))]
-async fn one(chat: VisibleChat) -> Json<ChatView> {
-    Json(chat.chat.into())
+async fn one(State(app): State<AppState>, chat: VisibleChat) -> Result<Response, Problem> {
+    let moment = Moment::now(&app, chat.caller.tenant, Some(chat.session.id)).await?;
+    let named = chats::Named::Id(chat.chat.id);
+    let read = chats::fetch(&app.pool, chat.caller.viewer(), &chat.session, &named).await?;
+    read.map(|(chat, _)| moment.shows(ChatView::from(chat))).ok_or_else(Problem::not_found)
 }

@@ -1,6 +1,6 @@
 //! People, from the read model.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{extract::State, response::Response};
 use serde::{Deserialize, Serialize};
 use store::{
     chats::Named,
@@ -10,7 +10,7 @@ use store::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Page;
+use super::{Moment, One, Page};
 use crate::{
     auth::{OwnedSession, named_chat},
     extract::{Limit, Params, path_param},
@@ -79,11 +79,12 @@ async fn list(State(app): State<AppState>, owned: OwnedSession, params: Params<L
 /// One person.
 #[utoipa::path(get, path = "/contacts/{contact}", operation_id = "getContact", tag = "contacts",
     params(("contact" = String, Path, description = "A phone number, or a person's address.")),
-    responses((status = 200, body = ContactView)),
+    responses((status = 200, body = One<ContactView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("contacts:read")), ("x-chat" = json!("read"))))]
-async fn one(State(app): State<AppState>, owned: OwnedSession, contact: ContactPath) -> Result<Json<ContactView>, Problem> {
+async fn one(State(app): State<AppState>, owned: OwnedSession, contact: ContactPath) -> Result<Response, Problem> {
+    let moment = Moment::now(&app, owned.caller.tenant, Some(owned.session.id)).await?;
     let found = contacts::fetch(&app.pool, owned.caller.viewer(), &owned.session, &contact.0).await?;
-    found.map(|c| Json(c.into())).ok_or_else(Problem::not_found)
+    found.map(|c| moment.shows(ContactView::from(c))).ok_or_else(Problem::not_found)
 }
 
 /// The address in the path.

@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     jobs::{JobView, accepted, finished},
-    send::commit,
+    send::{commit, replayed},
     sessions::phone,
 };
 use crate::{
@@ -155,7 +155,7 @@ async fn screenshot(
 
 /// A picture of a page, for a minute after it was made.
 #[utoipa::path(get, path = "/media/{id}", operation_id = "getMedia", tag = "media", params(("id" = inline(MediaId), Path)),
-    responses((status = 200, content((Vec<u8> = "image/png")))),
+    responses((status = 200, content((inline(crate::openapi::Picture) = "image/png")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:control")), ("x-chat" = json!("none"))))]
 async fn get_media(State(app): State<AppState>, caller: Caller, id: PathId<MediaId>) -> Result<Response, Problem> {
     let admin = caller.session_admin()?;
@@ -237,11 +237,9 @@ impl Asked {
 
     /// The answer to a repeated request, whatever has become of the session since.
     async fn before(&self, app: &AppState, caller: &Caller) -> Result<Option<Response>, Problem> {
-        let Some(key) = &self.key else { return Ok(None) };
-        match store::accept::replayed(&app.pool, caller.tenant, key).await? {
-            Some(Accepted::Replayed { job }) => answer(app, caller, job, self.wait, true).await.map(Some),
-            Some(Accepted::KeyReused) => Err(key_reused()),
-            Some(Accepted::New { .. } | Accepted::NewChatCap { .. } | Accepted::LaneFull) | None => Ok(None),
+        match replayed(app, caller.tenant, self.key.as_ref()).await? {
+            Some(job) => answer(app, caller, job, self.wait, true).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -20,7 +20,7 @@ use store::{
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Page;
+use super::{Moment, One, Page};
 use crate::{
     auth::{Caller, chat_filter, session_filter},
     extract::{Limit, Params, PathId, Prefer},
@@ -169,16 +169,20 @@ async fn list(State(app): State<AppState>, caller: Caller, params: Params<List>)
 /// One job. A key without `messages:read` sees those that it made. With `Prefer: wait=N` the answer is held until the job ends; it is 200 either way.
 #[utoipa::path(get, path = "/jobs/{id}", operation_id = "getJob", tag = "jobs",
     params(("id" = JobId, Path), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
-    responses((status = 200, body = JobView)),
+    responses((status = 200, body = One<JobView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read or own")), ("x-chat" = json!("read"))))]
-async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Json<JobView>, Problem> {
+async fn one(State(app): State<AppState>, caller: Caller, id: PathId<JobId>, prefer: Prefer) -> Result<Response, Problem> {
     let _place = limits::wait(&app, &caller, prefer.get()).await?;
-    let job = finished(&app, &caller, id.0, prefer.get()).await?.ok_or_else(Problem::not_found)?;
+    if prefer.get().is_some() {
+        finished(&app, &caller, id.0, prefer.get()).await?;
+    }
+    let moment = Moment::now(&app, caller.tenant, None).await?;
+    let job = jobs::fetch(&app.pool, caller.viewer(), id.0).await?.ok_or_else(Problem::not_found)?;
     // Whoever made a job was told to look here for it, whatever else its key may read.
     if job.created_by != caller.principal && !caller.has(Scope::MessagesRead) {
         return Err(Problem::new(Code::ScopeMissing, "the key needs the scope messages:read for jobs that it did not make"));
     }
-    Ok(Json(super::control::with_code(&app, &caller, job).await.into()))
+    Ok(moment.shows(JobView::from(super::control::with_code(&app, &caller, job).await)))
 }
 
 /// Withdraws a job that has not been started. An EMPLEADO withdraws its own.

@@ -1,6 +1,6 @@
 //! Messages, from the read model.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{extract::State, response::Response};
 use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId};
 use serde::{Deserialize, Serialize};
 use store::{
@@ -11,7 +11,7 @@ use store::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Page, cursor};
+use super::{Moment, One, Page, cursor};
 use crate::{
     auth::VisibleChat,
     extract::{Limit, Params, PathId},
@@ -130,9 +130,10 @@ async fn list(State(app): State<AppState>, chat: VisibleChat, params: Params<Lis
 /// One message of a chat.
 #[utoipa::path(get, path = "/chats/{chat}/messages/{id}", operation_id = "getMessage", tag = "messages",
     params(("chat" = String, Path, description = "A chat's id, a phone number, or any address."), ("id" = MessageId, Path)),
-    responses((status = 200, body = MessageView)),
+    responses((status = 200, body = One<MessageView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("messages:read")), ("x-chat" = json!("read"))))]
-async fn one(State(app): State<AppState>, chat: VisibleChat, id: PathId<MessageId>) -> Result<Json<MessageView>, Problem> {
+async fn one(State(app): State<AppState>, chat: VisibleChat, id: PathId<MessageId>) -> Result<Response, Problem> {
+    let moment = Moment::now(&app, chat.caller.tenant, Some(chat.session.id)).await?;
     let message = messages::fetch(&app.pool, chat.caller.tenant, chat.chat.id, chat.access.since, id.0).await?;
-    message.map(|m| Json(m.into())).ok_or_else(Problem::not_found)
+    message.map(|m| moment.shows(MessageView::from(m))).ok_or_else(Problem::not_found)
 }

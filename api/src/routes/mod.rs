@@ -1,12 +1,13 @@
 //! A file a resource: what goes in and out, the handlers, and their routes.
 
 use axum::response::{IntoResponse, Response};
+use contract::{SessionId, TenantId};
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use store::snapshot::Snapshot;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::state::AppState;
+use crate::{problem::Problem, state::AppState};
 
 mod audit;
 mod auth;
@@ -64,6 +65,44 @@ pub fn all() -> OpenApiRouter<AppState> {
         .nest("/api", control::media().merge(link::router()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
+}
+
+/// One thing, with what its lists say of themselves.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct One<T> {
+    #[serde(flatten)]
+    item: T,
+    /// When this was read: it shows all that had happened by then.
+    as_of: crate::timestamp::Timestamp,
+    /// Nothing is known to be missing, as in the lists of its kind.
+    complete: bool,
+}
+
+/// A moment of the log. What is read after it shows at least what had happened by then, so who subscribes after its `seq` misses nothing.
+struct Moment {
+    seq: i64,
+    as_of: crate::timestamp::Timestamp,
+    complete: bool,
+}
+
+impl Moment {
+    /// Now. `of`: the session whose account is read.
+    async fn now(app: &AppState, tenant: TenantId, of: Option<SessionId>) -> Result<Self, Problem> {
+        let mut snapshot = Snapshot::open(&app.pool, tenant).await?;
+        let complete = match of {
+            Some(session) => store::history::complete(&mut snapshot, tenant, session).await?,
+            None => true,
+        };
+        Ok(Self { seq: snapshot.seq, as_of: snapshot.as_of.into(), complete })
+    }
+
+    /// What was read then.
+    fn shows<T: Serialize>(self, item: T) -> Response {
+        let mut response = axum::Json(One { item, as_of: self.as_of, complete: self.complete }).into_response();
+        response.headers_mut().insert(SEQ, HeaderValue::from(self.seq));
+        response
+    }
 }
 
 /// One page of a list.

@@ -55,7 +55,7 @@ struct Query {
 
 /// The code to scan, as JSON, PNG or SVG by `Accept`.
 #[utoipa::path(get, path = "/qr", operation_id = "qr", tag = "sessions", params(Query),
-    responses((status = 200, content((QrView = "application/json"), (Vec<u8> = "image/png"), (String = "image/svg+xml")))),
+    responses((status = 200, content((QrView = "application/json"), (inline(crate::openapi::Picture) = "image/png"), (String = "image/svg+xml")))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("sessions:link")), ("x-chat" = json!("none"))))]
 async fn get_qr(State(app): State<AppState>, owned: AdminSession, params: Params<Query>, headers: HeaderMap) -> Result<Response, Problem> {
     let form = Form::accepted(&headers)

@@ -70,7 +70,7 @@ async fn resend(
         JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown => {}
         JobState::Queued | JobState::Running => return Err(refused("it has not ended")),
         // A repeated request gets the job that it made, which may have turned this one.
-        JobState::Succeeded => match replayed(&app, &chat, key.as_ref()).await? {
+        JobState::Succeeded => match replayed(&app, chat.caller.tenant, key.as_ref()).await? {
             Some(made) => return answer(&app, &chat, made, prefer.get(), true).await,
             None => return Err(refused("it succeeded")),
         },

@@ -6,7 +6,7 @@ use axum::{
     extract::{OriginalUri, State},
     response::Response,
 };
-use contract::{Command, JobId, MarkRead, MessageId, SendText};
+use contract::{Command, JobId, MarkRead, MessageId, SendText, TenantId};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -231,7 +231,7 @@ pub(super) async fn accept(
 ) -> Result<Response, Problem> {
     let _place = limits::wait(app, &chat.caller, asked.wait).await?;
     // A repeated request gets its job whatever has become of the session since, and counts as no other send.
-    if let Some(job) = replayed(app, chat, asked.key.as_ref()).await? {
+    if let Some(job) = replayed(app, chat.caller.tenant, asked.key.as_ref()).await? {
         return answer(app, chat, job, asked.wait, true).await;
     }
     let quota = may_accept(app, chat, !matches!(message, Message::None), &asked).await?;
@@ -278,12 +278,20 @@ async fn may_accept(app: &AppState, chat: &WritableChat, sends: bool, asked: &As
     if sends { limits::send(app, &chat.caller).await } else { Ok(Quota::default()) }
 }
 
-pub(super) async fn replayed(app: &AppState, chat: &WritableChat, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
+/// The job that a request of this key made before. A look that fails decides nothing: the statement that accepts looks again.
+pub(super) async fn replayed(app: &AppState, tenant: TenantId, key: Option<&StoredKey>) -> Result<Option<JobId>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    match store::accept::replayed(&app.pool, chat.caller.tenant, key).await? {
-        Some(Accepted::Replayed { job }) => Ok(Some(job)),
-        Some(Accepted::KeyReused) => Err(key_reused()),
-        Some(Accepted::New { .. } | Accepted::NewChatCap { .. } | Accepted::LaneFull) | None => Ok(None),
+    match store::accept::replayed(&app.pool, tenant, key).await {
+        Ok(Some(Accepted::Replayed { job })) => {
+            queue::accept::push_again(&app.pool, &app.redis, tenant, job).await;
+            Ok(Some(job))
+        }
+        Ok(Some(Accepted::KeyReused)) => Err(key_reused()),
+        Ok(Some(Accepted::New { .. } | Accepted::NewChatCap { .. } | Accepted::LaneFull) | None) => Ok(None),
+        Err(why) => {
+            tracing::debug!(cause = %why, "a repeated request was not looked for");
+            Ok(None)
+        }
     }
 }
 

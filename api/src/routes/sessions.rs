@@ -11,7 +11,7 @@ use store::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Page;
+use super::{Moment, One, Page};
 use crate::{
     auth::{Admin, AdminSession, Caller, OwnedSession, is_session_name},
     extract::{Body, Change as Patched, Limit, OptionalBody, Params, Patch},
@@ -286,17 +286,24 @@ fn is_default() -> Problem {
 /// One session.
 #[utoipa::path(get, path = "/sessions/{session}", operation_id = "getSession", tag = "sessions",
     params(("session" = String, Path, description = "The session's id or name.")),
-    responses((status = 200, body = SessionView)),
+    responses((status = 200, body = One<SessionView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("sessions:read")), ("x-chat" = json!("none"))))]
-async fn one(owned: OwnedSession) -> Json<SessionView> {
-    Json(owned.session.into())
+async fn one(State(app): State<AppState>, owned: OwnedSession) -> Result<Response, Problem> {
+    shown(&app, owned).await
+}
+
+async fn shown(app: &AppState, owned: OwnedSession) -> Result<Response, Problem> {
+    let OwnedSession { caller, session } = owned;
+    let moment = Moment::now(app, caller.tenant, None).await?;
+    let read = sessions::fetch(&app.pool, caller.tenant, &sessions::Named::Id(session.id)).await?;
+    read.map(|session| moment.shows(SessionView::from(session))).ok_or_else(Problem::not_found)
 }
 
 /// How the session is.
-#[utoipa::path(get, path = "/status", operation_id = "status", tag = "sessions", responses((status = 200, body = SessionView)),
+#[utoipa::path(get, path = "/status", operation_id = "status", tag = "sessions", responses((status = 200, body = One<SessionView>)),
     extensions(("x-roles" = json!(["ADMIN", "EMPLEADO"])), ("x-scope" = json!("sessions:read")), ("x-chat" = json!("none"))))]
-async fn status(owned: OwnedSession) -> Json<SessionView> {
-    Json(owned.session.into())
+async fn status(State(app): State<AppState>, owned: OwnedSession) -> Result<Response, Problem> {
+    shown(&app, owned).await
 }
 
 /// Asks for the session to run. Idempotent, in every state.

@@ -1,6 +1,6 @@
 //! Taking a command on: first Postgres, then a push that may fail.
 
-use contract::{fault::Verdict, fault_point};
+use contract::{JobId, TenantId, fault::Verdict, fault_point};
 use store::{
     PgPool, StoreError,
     accept::{Accepted, IdempotencyKey, NewJob, Waiting},
@@ -41,6 +41,15 @@ pub async fn accepted_after_all(
         push(pool, redis, job, accepted).await;
     }
     Ok(found)
+}
+
+/// A repeated request pushes its job again, in case the first push was lost.
+pub async fn push_again(pool: &PgPool, redis: &Redis, tenant: TenantId, job: JobId) {
+    let Some(waiting) = store::accept::waiting(pool, tenant, job).await.unwrap_or_default() else { return };
+    if let Err(error) = lanes::push(redis, tenant, &[waiting]).await {
+        metrics::counter!("zaguan_pushes_failed").increment(1);
+        tracing::warn!(%error, %job, "not pushed again: the reconciler will");
+    }
 }
 
 async fn push(pool: &PgPool, redis: &Redis, job: &NewJob, accepted: Accepted) {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    process::Command,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -139,10 +140,44 @@ impl Function {
     /// What kept it from starting.
     pub async fn start(shared: &Shared, api: &Api, name: &str, response: &str) -> Result<Self, Error> {
         let runtime = RuntimeApi::start().await?;
-        let mut command = api.command(shared);
-        command.env("AWS_LAMBDA_RUNTIME_API", runtime.address().to_string()).env("AWS_LAMBDA_FUNCTION_NAME", "zaguan-api");
-        command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").env("AWS_LAMBDA_FUNCTION_VERSION", "1");
-        command.env("LAMBDA_RESPONSE", response).env("DATABASE_POOL", "2");
+        let command = command(shared, api, &runtime.address().to_string(), response);
         Ok(Self { process: Process::start(name, &shared.logs, command)?, runtime })
+    }
+}
+
+fn command(shared: &Shared, api: &Api, runtime: &str, response: &str) -> Command {
+    let mut command = api.command(shared);
+    command.env("AWS_LAMBDA_RUNTIME_API", runtime).env("AWS_LAMBDA_FUNCTION_NAME", "zaguan-api");
+    command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").env("AWS_LAMBDA_FUNCTION_VERSION", "1");
+    command.env("LAMBDA_RESPONSE", response).env("DATABASE_POOL", "2");
+    command
+}
+
+/// The API as a function of the emulator that cargo-lambda brings (`cargo-lambda` is on the PATH of `make test`).
+pub struct Emulated {
+    /// Where the emulator listens: `http://…`.
+    pub url: String,
+    _emulator: Process,
+    _function: Process,
+}
+
+impl Emulated {
+    /// Starts the emulator as infra/README.md says, waits until it listens, and starts the function.
+    ///
+    /// # Errors
+    /// What kept either from starting.
+    pub async fn start(shared: &Shared, api: &Api) -> Result<Self, Error> {
+        let port = crate::ports::free_port().to_string();
+        let mut watch = Command::new("cargo-lambda");
+        watch.args(["lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", &port]);
+        let emulator = Process::start("cargo-lambda", &shared.logs, watch)?;
+        let address = format!("127.0.0.1:{port}");
+        crate::until_true("the emulator to listen", Duration::from_secs(10), async || {
+            tokio::net::TcpStream::connect(&address).await.is_ok()
+        })
+        .await;
+        let function = command(shared, api, &format!("http://{address}/.rt/zaguan-api"), "buffered");
+        let function = Process::start("emulated", &shared.logs, function)?;
+        Ok(Self { url: format!("http://{address}"), _emulator: emulator, _function: function })
     }
 }

@@ -21,6 +21,7 @@ mod wait;
 pub use client::ApiClient;
 pub use ports::free_port;
 pub use proxy::Proxy;
+pub use services::PAGE_ORIGIN;
 pub use stack::{Proxies, Settings, Stack, Tenant};
 pub use user::{Folder, User};
 pub use wait::{until, until_true};

@@ -16,6 +16,9 @@ use crate::{
     until,
 };
 
+/// The only other origin whose pages may call.
+pub const PAGE_ORIGIN: &str = "https://app.example.test";
+
 /// What every service is told.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -141,7 +144,7 @@ impl Api {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
         // Whoever calls from this address is a proxy of ours.
-        command.env("TRUSTED_PROXIES", "127.0.0.99");
+        command.env("TRUSTED_PROXIES", "127.0.0.99").env("CORS_ORIGINS", PAGE_ORIGIN);
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
         Process::start(name, &shared.logs, command)
     }
@@ -149,7 +152,7 @@ impl Api {
     /// What starts another one that is the same to callers. It would listen on the same port.
     pub fn command(&self, shared: &Shared) -> std::process::Command {
         let mut command = shared.command("zaguan-api", "KILL");
-        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url());
+        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url()).env("CORS_ORIGINS", PAGE_ORIGIN);
         command
     }
 

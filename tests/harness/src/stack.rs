@@ -9,7 +9,7 @@ use crate::{
     Error, Folder, Proxy, User,
     client::ApiClient,
     faults::Faults,
-    lambda::Function,
+    lambda::{Emulated, Function},
     postgres::Postgres,
     redis::Redis,
     services::{Api, Host, Shared, Worker, built_programs},
@@ -194,6 +194,11 @@ impl Stack {
     pub async fn function_with(&self, response: &str, database_url: String, redis_url: String) -> Function {
         let shared = self.told(database_url, redis_url);
         Function::start(&shared, &self.api, "function", response).await.expect("a function starts")
+    }
+
+    /// The API as a function of cargo-lambda's emulator.
+    pub async fn emulated(&self) -> Emulated {
+        Emulated::start(&self.shared, &self.api).await.expect("the emulator starts")
     }
 
     /// Another worker with the usual schedule.

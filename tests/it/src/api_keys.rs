@@ -187,3 +187,70 @@ async fn a_key_with_networks_is_refused_from_elsewhere_whatever_a_header_says() 
     let body = json!({"name": "x", "scopes": ["chats:read"], "cidrs": ["127.0.0.1/99"]});
     assert_eq!(ana.client.post("/api/keys", body).await.body["field"], "cidrs");
 }
+
+/// A name in Redis, of a tenant.
+fn redis_key(tenant: &harness::Tenant, rest: &str) -> String {
+    let shard = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM).checksum(tenant.id.as_bytes()) % 512;
+    format!("zg:{{{shard}}}:{rest}")
+}
+
+#[tokio::test]
+async fn what_links_a_phone_is_shown_to_no_key_that_only_reads() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    stack.sql("update session set state = 'linking', wanted = 'running'").await.unwrap();
+    let body = json!({"phone": PEER});
+    let asked = ana.client.ask(Method::POST, "/api/whatsapp/pairing-code", &[("prefer", "wait=0")], Some(body)).await.ok();
+    let job = asked["id"].as_str().unwrap().to_owned();
+    stack.sql("update job set state = 'succeeded', finished_at = clock_timestamp()").await.unwrap();
+    stack.redis.command(&["SET", &redis_key(&ana, &format!("pair:{}:{job}", ana.id)), "ABCD1234", "PX", "60000"]).await;
+    let shown = async |client: &harness::ApiClient| client.job(&job).await["result"]["code"].clone();
+    let reads = ana.key(json!({"scopes": ["messages:read"]})).await;
+    let links = ana.key(json!({"scopes": ["messages:read", "sessions:link"]})).await;
+    assert_eq!((shown(&ana.client).await, shown(&links.client).await), (json!("ABCD1234"), json!("ABCD1234")));
+    assert_eq!(shown(&reads.client).await, Value::Null);
+
+    let hears = ana.key(json!({"scopes": ["events:read"]})).await;
+    let hears_codes = ana.key(json!({"scopes": ["events:read", "sessions:link"]})).await;
+    let mut without = hears.client.stream("/api/events/stream", &[]).await.unwrap();
+    let mut with = hears_codes.client.stream("/api/events/stream", &[]).await.unwrap();
+    let code = json!({"id": "evt_00000000000000000000000000", "seq": null, "type": "session.qr", "timestamp": "2026-01-01T00:00:00.000Z",
+        "tenant": ana.id, "session": ana.session, "chat": null, "data": {"qr": "2@code"}});
+    stack.redis.command(&["PUBLISH", &redis_key(&ana, &format!("new:{}", ana.id)), &code.to_string()]).await;
+    assert_eq!(with.event(Duration::from_secs(10)).await["type"], "session.qr");
+    // What comes after it is the first that the other hears.
+    ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
+    assert_eq!(without.event(Duration::from_secs(10)).await["type"], "session.status");
+}
+
+#[tokio::test]
+async fn a_key_follows_what_it_asked_for_and_sees_the_pages_of_its_sessions_only() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let other = ana.client.post("/api/sessions", json!({"name": "other"})).await.ok()["id"].clone();
+    stack.sql("update session set state = 'working', wanted = 'running'").await.unwrap();
+    let controls = ana.key(json!({"scopes": ["sessions:control"], "sessions": ["default"]})).await;
+    let asked = controls.client.post("/api/whatsapp/restart", json!({})).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED);
+    let location = asked.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(controls.client.get(&location).await.ok()["id"], asked.body["id"]);
+    let tenant_wide = ana.key(json!({"scopes": ["sessions:control"]})).await;
+    let refused = tenant_wide.client.get(&location).await;
+    assert_eq!((refused.status, &refused.body["code"]), (StatusCode::FORBIDDEN, &json!("scope_missing")), "another's job");
+    let elsewhere = ana.key(json!({"scopes": ["sessions:control"], "sessions": [other]})).await;
+    assert_eq!(elsewhere.client.get(&location).await.status, StatusCode::NOT_FOUND);
+
+    let session: contract::SessionId = ana.session.parse().unwrap();
+    let media = contract::MediaId::new();
+    let picture: String = session.uuid().as_bytes().iter().chain(b"\x89PNG").map(|b| format!("{b:02x}")).collect();
+    let script = "return redis.call('SET', KEYS[1], (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)))";
+    stack.redis.command(&["EVAL", script, "1", &redis_key(&ana, &format!("shot:{}:{media}", ana.id)), &picture]).await;
+    let path = format!("/api/media/{media}");
+    for sees in [&ana.client, &controls.client, &tenant_wide.client] {
+        let (status, bytes) = sees.bytes(&path, "image/png").await;
+        assert_eq!((status, &bytes[..]), (StatusCode::OK, &b"\x89PNG"[..]));
+    }
+    assert_eq!(elsewhere.client.get(&path).await.status, StatusCode::NOT_FOUND);
+    let chats_only = ana.key(json!({"scopes": ["sessions:control"], "chats": []})).await;
+    assert_eq!(chats_only.client.get(&path).await.body["code"], "role_forbidden");
+}

@@ -63,6 +63,11 @@ impl Operation {
         self.chat != "none" && (self.path.contains("{chat}") || self.path.contains("{id}") || self.body_names_a_chat())
     }
 
+    /// Whether it is of one session, or of a picture of its page.
+    fn is_of_one_session(&self) -> bool {
+        ["/api/whatsapp/", "/api/sessions/{session}", "/api/media/"].iter().any(|start| self.path.starts_with(start))
+    }
+
     fn body_names_a_chat(&self) -> bool {
         self.name() == "send"
     }
@@ -84,6 +89,10 @@ enum Sees {
     Granted {
         write: bool,
     },
+    /// Reads the chat by a grant to a key, which administers nothing.
+    GrantedToKey,
+    /// Everything of the default session, by a key with a list: it administers that session, and nothing of the tenant.
+    Session,
     /// Other chats than the one that is asked for.
     Elsewhere,
     OtherTenant,
@@ -117,7 +126,8 @@ impl Persona {
         }
         if let Some(scopes) = &self.scopes
             && operation.scope != "none"
-            && !scopes.contains(&operation.scope.as_str())
+            // What only its maker may see without the scope was not made by any of these.
+            && !scopes.contains(&operation.scope.trim_end_matches(" or own"))
         {
             return Refused("scope_missing");
         }
@@ -125,16 +135,23 @@ impl Persona {
         match self.sees {
             Sees::OtherTenant if operation.names_something() => Refused("not_found"),
             Sees::OtherTenant => Passes { blind: true },
+            // Only sessions that are not in its list can be deleted.
+            Sees::Session if operation.name() == "deleteSession" => Refused("not_found"),
+            Sees::Session if admin_only && !operation.is_of_one_session() => Refused("role_forbidden"),
+            Sees::Session if operation.name() == "cancelJob" => Refused("role_forbidden"),
+            Sees::Session => Passes { blind: false },
             // A key that is limited to chats administers nothing.
-            Sees::Elsewhere if admin_only => Refused("role_forbidden"),
+            Sees::Elsewhere | Sees::GrantedToKey if admin_only => Refused("role_forbidden"),
             Sees::Elsewhere if operation.names_a_chat() => Refused("not_found"),
             Sees::Elsewhere => Passes { blind: operation.chat != "none" },
             // The job is an ADMIN's.
-            Sees::Granted { .. } if operation.name() == "cancelJob" => Refused("role_forbidden"),
-            Sees::Granted { write: false } if operation.names_a_chat() && ["write", "start"].contains(&operation.chat.as_str()) => {
+            Sees::Granted { .. } | Sees::GrantedToKey if operation.name() == "cancelJob" => Refused("role_forbidden"),
+            Sees::Granted { write: false } | Sees::GrantedToKey
+                if operation.names_a_chat() && ["write", "start"].contains(&operation.chat.as_str()) =>
+            {
                 Refused("role_forbidden")
             }
-            Sees::Granted { .. } | Sees::Everything | Sees::Nobody => Passes { blind: false },
+            Sees::Granted { .. } | Sees::GrantedToKey | Sees::Everything | Sees::Nobody => Passes { blind: false },
         }
     }
 }
@@ -239,7 +256,11 @@ impl World {
         ana.grant(&read.id, &self.chat, "read").await;
         let (elsewhere, _) = ana.chat("5511777770000").await;
         ana.grant(&none.id, &elsewhere, "write").await;
+        let everywhere = ana.person("EMPLEADO").await;
+        let all_chats = json!({"session": "default", "all": true, "access": "write"});
+        ana.client.post(&format!("/api/users/{}/grants", everywhere.id), all_chats).await.ok();
         let mut all = vec![
+            person("EMPLEADO of all chats", &everywhere.client, "EMPLEADO", Sees::Granted { write: true }),
             person("ADMIN", &ana.client, "ADMIN", Sees::Everything),
             person("EMPLEADO who writes", &write.client, "EMPLEADO", Sees::Granted { write: true }),
             person("EMPLEADO who reads", &read.client, "EMPLEADO", Sees::Granted { write: false }),
@@ -260,7 +281,23 @@ impl World {
             key(format!("a key for {scope}"), ana, vec![scope], None, Sees::Everything).await;
         }
         key("a key for all of another chat".into(), ana, every.clone(), Some(&elsewhere), Sees::Elsewhere).await;
+        let demoted = ana.person("ADMIN").await;
+        let of_demoted = demoted.client.post("/api/keys", json!({"name": "m", "scopes": every})).await.ok();
+        ana.client.patch(&format!("/api/users/{}", demoted.id), json!({"rol": "EMPLEADO"})).await.ok();
+        ana.grant(&demoted.id, &self.chat, "write").await;
+        let reads = ana.key(json!({"scopes": every, "chats": []})).await;
+        ana.grant(&reads.id, &self.chat, "read").await;
+        let listed = ana.key(json!({"scopes": every, "sessions": ["default"]})).await;
+        let machine =
+            |name: &str, client: ApiClient, rol, sees| Persona { name: name.into(), client, rol, scopes: Some(every.clone()), sees };
+        let secret = of_demoted["secret"].as_str().expect("it is shown once");
+        let more = [
+            machine("an EMPLEADO's key", ana.client.with_token(secret), "EMPLEADO", Sees::Granted { write: true }),
+            machine("a key that reads the chat", reads.client, "ADMIN", Sees::GrantedToKey),
+            machine("a key for the session", listed.client, "ADMIN", Sees::Session),
+        ];
         key("another tenant's key".into(), &bea, every.clone(), None, Sees::OtherTenant).await;
+        all.extend(more);
         all
     }
 
@@ -283,6 +320,14 @@ async fn everybody_may_call_exactly_what_the_document_declares() {
     for operation in Operation::all(&document) {
         let label = format!("{} {}", operation.method, operation.path);
         if operation.roles.is_empty() {
+            // Whoever holds a link shows that instead of a token.
+            let by_link = operation.path.starts_with("/api/link") || operation.name() == "logout";
+            let answer = world.ana.client.stranger().ask(operation.method.clone(), &operation.path, &[], Some(json!({}))).await;
+            let code = answer.body["code"].as_str().unwrap_or_default();
+            let refused = ["role_forbidden", "scope_missing", "internal", "method_not_allowed"].contains(&code);
+            if refused || (code == "unauthenticated") != by_link {
+                wrong.insert(format!("{label} as anybody"), format!("{} {code}", answer.status));
+            }
             continue;
         }
         let body = world.body(&operation);

@@ -40,11 +40,16 @@ async fn a_text_with_a_nul_is_told_and_so_is_what_comes_after_it() {
     let ana = stack.tenant("ana").await;
     stack.sim.account(PEER).await;
     ana.link(&stack.sim, OURS).await;
-    let odd = stack.sim.send(PEER, OURS, "a\0b").await;
+    let odd = stack.sim.send(PEER, OURS, "a\0b forged-by-a-stranger").await;
     let next = stack.sim.send(PEER, OURS, "next").await;
     let told = ana.client.event("the odd text in the log", SOON, |e| is_message(e, &odd)).await;
-    assert_eq!(told["data"]["message"]["text"], "a\u{FFFD}b");
+    assert_eq!(told["data"]["message"]["text"], "a\u{FFFD}b forged-by-a-stranger");
     ana.client.event("the next text in the log", SOON, |e| is_message(e, &next)).await;
+    // It came through page, host and API, and stays out of what they say.
+    for entry in std::fs::read_dir(stack.folder().join("logs")).unwrap().flatten() {
+        let log = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned();
+        assert!(!log.contains("forged-by-a-stranger") && !log.contains(PEER), "{}", entry.path().display());
+    }
     ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
     ana.client.until_state("stopped", SOON).await;
 }

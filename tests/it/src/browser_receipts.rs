@@ -27,9 +27,12 @@ async fn a_message_read_while_we_were_away_is_known_as_read_after_the_second_res
     stack.sim.read(PEER, OURS).await;
     let _host = stack.host().await;
     for job in [&job, &unheard] {
-        let read =
-            |e: &Value| e["type"] == "message.ack" && e["data"]["message"]["job"] == job.as_str() && e["data"]["message"]["ack"] == 3;
-        ana.client.event("the receipt in the log", SOON, read).await;
+        // With the message, where nobody had been told of it before.
+        let of_it = |e: &Value| e["data"]["message"]["job"] == job.as_str();
+        ana.client.event("the receipt in the log", SOON, |e| of_it(e) && e["data"]["message"]["ack"] == 3).await;
+        let told: Vec<_> = ana.client.events(0).await.into_iter().filter(|e| of_it(e)).map(|e| e["type"].clone()).collect();
+        assert_eq!(told.first(), Some(&"message".into()), "{told:?}");
+        assert_eq!(told.iter().filter(|t| *t == "message").count(), 1, "{told:?}");
         let job = ana.client.job(job).await;
         assert_eq!((&job["state"], &job["evidence"]["ack"]), (&Value::from("succeeded"), &Value::from(3)), "{job}");
     }

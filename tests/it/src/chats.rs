@@ -235,7 +235,10 @@ async fn text_that_means_something_to_others_stays_text_and_never_reaches_a_log_
         .map(|e| String::from_utf8_lossy(&std::fs::read(e.path()).unwrap()).into_owned())
         .collect();
     assert!(logs.contains("/api/chats/{chat}"), "the logs were read, and carry the template: {}", &logs[..logs.len().min(500)]);
+    let metrics = reqwest::get(stack.api.metrics_url()).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("/api/chats/{chat}"), "the metrics were read, and carry the template");
+    let logs = logs + &metrics;
     for secret in ["forged", "__proto__", "drop table", "jndi", "gnp.exe", PEER, "\u{1b}[31m"] {
-        assert!(!logs.contains(secret), "{secret:?} is in a log");
+        assert!(!logs.contains(secret), "{secret:?} is in a log or a metric");
     }
 }

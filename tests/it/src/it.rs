@@ -2,6 +2,7 @@
 
 mod accept_faults;
 mod api_keys;
+mod audit;
 mod authorization;
 mod bad_input;
 mod browser_accounts;
@@ -17,10 +18,14 @@ mod browser_odd_text;
 mod browser_receipts;
 mod chats;
 mod company;
+mod cors;
+mod database;
 mod grants;
 mod jobs;
 mod lambda;
 mod limits;
+mod link_pages;
+mod once;
 mod reliability_page;
 mod sessions;
 mod staff;

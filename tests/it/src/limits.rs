@@ -156,3 +156,141 @@ async fn no_more_sessions_are_made_than_the_operator_allows_and_the_admin_can_re
     assert_eq!(one("sessions"), json!({"name": "sessions", "value": 4, "used": 4}));
     assert_eq!(one("newChatsPerDay"), json!({"name": "newChatsPerDay", "value": 200, "used": null}));
 }
+
+#[tokio::test]
+async fn what_would_wait_beyond_the_number_is_refused_before_it_is_accepted() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    stack.sql("update session set state = 'working', wanted = 'running', account = '5511999990000'").await.unwrap();
+    let poll = "/api/events?after=0&types=session.gap&wait=10";
+    let clients: Vec<_> = (0..50).map(|_| ana.client.clone()).collect();
+    let held = tokio::spawn(join_all(clients.into_iter().map(|c| async move { c.get(poll).await })));
+    harness::until("all places to be taken", Duration::from_secs(5), || async {
+        let keys: Vec<String> = redis::from_redis_value(stack.redis.command(&["KEYS", "zg:*:held:*:waiting requests"]).await).ok()?;
+        let held: i64 = redis::from_redis_value(stack.redis.command(&["ZCARD", keys.first()?]).await).ok()?;
+        (held == 50).then_some(())
+    })
+    .await;
+    for (path, prefer) in [("restart", "wait=1"), ("logout", "wait=1"), ("screenshot", "")] {
+        let answer = ana.client.ask(Method::POST, &format!("/api/whatsapp/{path}"), &[("prefer", prefer)], None).await;
+        assert_eq!(refusal(&answer), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")), "{path}");
+    }
+    assert_eq!(ana.client.get("/api/jobs").await.ok()["items"], json!([]), "nothing of it will be done");
+    let answer = ana.client.ask(Method::POST, "/api/whatsapp/restart", &[], None).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "who does not wait needs no place");
+    assert!(held.await.unwrap().iter().all(|a| a.status == StatusCode::OK));
+}
+
+#[tokio::test]
+async fn codes_and_links_hold_no_more_requests_than_others_do() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let link = ana.client.post("/api/whatsapp/link-page", json!({})).await.ok();
+    let (token, customer) = (harness::people::link_token(&link), ana.client.stranger());
+    let look = |path: String| {
+        let (customer, token) = (&customer, &token);
+        async move { customer.ask(Method::GET, &path, &[("zaguan-link", token)], None).await }
+    };
+    let version = look("/api/link".to_owned()).await.ok()["version"].as_str().unwrap().to_owned();
+    let looks = join_all((0..20).map(|_| look(format!("/api/link?wait=2&version={version}")))).await;
+    assert_eq!(looks.iter().filter(|a| refusal_or_none(a)).count(), 15, "five a link");
+
+    let codes = join_all((0..80).map(|_| ana.client.get("/api/whatsapp/qr?wait=2"))).await;
+    let (refused, waited): (Vec<_>, Vec<_>) = codes.iter().partition(|a| a.status == StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!((refused.len(), waited.len()), (30, 50));
+    assert_eq!(refusal(refused[0]).1, "rate_limited");
+    assert!(waited.iter().all(|a| a.body["code"] == "qr_not_ready"));
+}
+
+#[tokio::test]
+async fn a_session_has_exactly_as_many_unfinished_jobs_as_it_may_however_many_are_sent_at_once() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "queuedJobsPerSession", 3);
+    let answers = join_all((0..12).map(|n| {
+        let ana = &ana;
+        async move { send(ana, PEER, &[("idempotency-key", &format!("key-{n}"))]).await }
+    }))
+    .await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().enumerate().partition(|(_, a)| a.status == StatusCode::ACCEPTED);
+    assert_eq!(accepted.len(), 3);
+    for (_, answer) in &refused {
+        assert_eq!(refusal(answer), (StatusCode::TOO_MANY_REQUESTS, &json!("lane_full")));
+    }
+    let again = send(&ana, PEER, &[("idempotency-key", &format!("key-{}", accepted[0].0))]).await;
+    assert_eq!((again.status, &again.body["id"]), (StatusCode::ACCEPTED, &accepted[0].1.body["id"]), "a repeated request is not one more");
+    // What empties a queue is not refused because it is full.
+    stack.sql("update session set state = 'working', wanted = 'running'").await.unwrap();
+    let restart = ana.client.post("/api/whatsapp/restart", json!({})).await.ok();
+    for (_, answer) in &accepted {
+        ana.client.post(&format!("/api/jobs/{}/cancel", answer.body["id"].as_str().unwrap()), json!({})).await.ok();
+    }
+    ana.client.post(&format!("/api/jobs/{}/cancel", restart["id"].as_str().unwrap()), json!({})).await.ok();
+    let freed = join_all(refused.iter().take(5).map(|(n, _)| {
+        let ana = &ana;
+        async move { send(ana, PEER, &[("idempotency-key", &format!("key-{n}"))]).await.status }
+    }))
+    .await;
+    assert_eq!(freed.iter().filter(|s| **s == StatusCode::ACCEPTED).count(), 3, "a refusal is not remembered under its key");
+}
+
+#[tokio::test]
+async fn a_refused_send_grants_nothing_and_a_repeated_one_costs_nothing() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let person = ana.person("EMPLEADO").await;
+    ana.client.patch(&format!("/api/users/{}", person.id), json!({"canStartChats": true})).await.ok();
+    for name in ["newChatsPerDayAtFirst", "newChatsPerDay"] {
+        set(&stack, &ana, name, 0);
+    }
+    let body = json!({"type": "text", "text": "x", "whenUnavailable": "queue"});
+    let path = format!("/api/chats/{PEER}/messages");
+    let send = |key: &'static str| {
+        let (client, path, body) = (&person.client, &path, &body);
+        async move { client.ask(Method::POST, path, &[("idempotency-key", key)], Some(body.clone())).await }
+    };
+    let grants = || async { ana.client.get(&format!("/api/users/{}/grants", person.id)).await.ok()["items"].as_array().unwrap().len() };
+    assert_eq!(refusal(&send("a").await).1, "new_chat_cap");
+    assert_eq!(grants().await, 0);
+    stack.postgres.sql("delete from usage_limit where tenant is not null");
+    set(&stack, &ana, "sendsPerMinute", 3);
+    harness::until("the limits to be read anew", Duration::from_secs(10), || async {
+        let answer = send("b").await;
+        (answer.headers.get("ratelimit-policy").is_some_and(|p| p.to_str().unwrap().contains("q=3;")) || grants().await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(grants().await, 1);
+    for _ in 0..5 {
+        assert_eq!(send("b").await.headers["idempotency-replayed"], "true");
+    }
+    assert_eq!(send("c").await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_number_has_as_many_pairing_codes_an_hour_as_the_operator_says() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "pairingCodesPerHour", 1);
+    stack.sql("update session set state = 'linking', wanted = 'running'").await.unwrap();
+    let ask = |phone: &'static str| {
+        let client = &ana.client;
+        async move { client.ask(Method::POST, "/api/whatsapp/pairing-code", &[("prefer", "wait=0")], Some(json!({"phone": phone}))).await }
+    };
+    assert_eq!(ask(PEER).await.status, StatusCode::ACCEPTED);
+    assert_eq!(refusal(&ask(PEER).await), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    assert_eq!(ask(crate::OURS).await.status, StatusCode::ACCEPTED, "another number has its own");
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_streams_whoever_opens_them() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    set(&stack, &ana, "streams", 5);
+    let keys = [ana.key(json!({"scopes": ["events:read"]})).await, ana.key(json!({"scopes": ["events:read"]})).await];
+    let opened = join_all((0..8).map(|n| keys[n % 2].client.stream("/api/events/stream", &[]))).await;
+    let refused: Vec<_> = opened.iter().filter_map(|s| s.as_ref().err()).collect();
+    assert_eq!(refused.len(), 3);
+    assert_eq!(refusal(refused[0]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
+    let bea = stack.tenant("bea").await;
+    assert!(bea.client.stream("/api/events/stream", &[]).await.is_ok(), "another tenant has its own");
+}

@@ -373,6 +373,8 @@ async fn a_link_opens_one_session_for_a_while_and_shows_no_code_after_it_linked(
     let query = format!("?wait=20&version={version}");
     let waiting = link(&stack, Method::GET, &query, &token, None);
     put(&db, "working", None, Some("5511999990000")).await;
+    // As the statement does that links.
+    sqlx::query("update link_page set used_at = clock_timestamp()").execute(&db).await.unwrap();
     let (_, view) = waiting.await;
     assert_eq!(view["step"], "working");
     put(&db, "logged_out", Some("device_removed"), Some("5511999990000")).await;

@@ -330,3 +330,92 @@ async fn a_client_that_does_not_read_is_let_go_and_goes_on_where_it_stopped() {
         assert_eq!(seq(&again.event(SOON).await), expected);
     }
 }
+
+#[tokio::test]
+async fn a_keys_stream_ends_within_a_second_of_the_keys_or_its_makers_end_and_narrows_with_its_maker() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let maker = ana.person("ADMIN").await;
+    let of_maker = |change: &str| format!("update app_user set {change} where email = '{}'", maker.email);
+    let key = async || {
+        let made = harness::until("the maker to count again", SOON, || async {
+            let made = maker.client.post("/api/keys", json!({"name": "m", "scopes": ["events:read"]})).await;
+            (made.status == StatusCode::CREATED).then_some(made.body)
+        });
+        ana.client.stranger().with_token(made.await["secret"].as_str().unwrap())
+    };
+    let ends = [
+        "update api_key set revoked_at = clock_timestamp()".to_owned(),
+        "update api_key set expires_at = clock_timestamp()".to_owned(),
+        of_maker("state = 'disabled'"),
+    ];
+    for end in ends {
+        let mut stream = key().await.stream("/api/events/stream", &[]).await.unwrap();
+        stack.postgres.sql(&end);
+        let (events, took) = end_of(&mut stream).await;
+        assert_eq!(events, Vec::<Value>::new());
+        assert!(took < Duration::from_millis(1300), "{took:?} after {end}");
+        stack.postgres.sql(&of_maker("state = 'active'"));
+    }
+    // What its maker does not see any more it does not see: the stream goes on without it.
+    let mut stream = key().await.stream("/api/events/stream", &[]).await.unwrap();
+    let happens = async || {
+        let (_, job) = ana.chat(PEER).await;
+        ana.client.post(&format!("/api/jobs/{job}/cancel"), json!({})).await.ok();
+        job
+    };
+    let seen = happens().await;
+    assert_eq!(job(&stream.event(SOON).await), seen);
+    stack.postgres.sql(&of_maker("rol = 'EMPLEADO'"));
+    tokio::time::timeout(SOON, async { while maker.client.get("/api/me").await.status == StatusCode::OK {} })
+        .await
+        .expect("the role of now counts");
+    happens().await;
+    let head = ana.client.events(0).await.last().map(seq).unwrap();
+    passes(&mut stream, head).await;
+}
+
+#[tokio::test]
+async fn an_event_is_not_shown_whose_grant_goes_while_it_is_judged() {
+    let stack = Stack::start().await;
+    let ana = company(&stack, "ana").await;
+    let granted = ana.happens(PEER).await;
+    ana.grant(&stack, &granted);
+    let mut stream = ana.clerk.stream("/api/events/stream", &[]).await.unwrap();
+    let mut point = stack.points().arm("rights.revoke_mid_stream");
+    ana.happens(PEER).await;
+    let arrival = point.arrived().await;
+    ana.ungrant(&stack);
+    drop(point);
+    arrival.reply(Word::Go).await;
+    passes(&mut stream, head(&ana).await).await;
+}
+
+#[tokio::test]
+async fn a_long_poll_whose_token_ends_while_it_waits_shows_nothing_more() {
+    let stack = Stack::start().await;
+    let ana = company(&stack, "ana").await;
+    let lasting = stack.postgres.sql(
+        "select 6 + extract(epoch from clock_timestamp())::bigint - (select extract(epoch from max(issued_at))::bigint from refresh_token)",
+    );
+    let brief = ana.admin.with_token(&short_lived(&stack, ana.admin.token(), lasting.parse().unwrap()));
+    let after = head(&ana).await;
+    let mut point = stack.points().arm("token.expires_mid_stream");
+    let poll = {
+        let brief = brief.clone();
+        tokio::spawn(async move { brief.get(&format!("/api/events?after={after}&wait=20")).await })
+    };
+    // Nothing shows when it waits: what happens goes on until it is woken.
+    let arrival = loop {
+        ana.happens(PEER).await;
+        tokio::select! {
+            arrival = point.arrived() => break arrival,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    };
+    harness::until("the token's end", SOON, || async { (brief.get("/api/me").await.body["code"] == "token_expired").then_some(()) }).await;
+    drop(point);
+    arrival.reply(Word::Go).await;
+    let polled = poll.await.unwrap();
+    assert_eq!((polled.status, &polled.body["code"]), (StatusCode::UNAUTHORIZED, &json!("token_expired")));
+}

@@ -105,6 +105,8 @@ async fn a_forged_token_and_one_made_for_something_else_open_nothing() {
     let own = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode("mine")});
     cases.push(("an embedded key", signed(json!({"alg": "HS256", "typ": "at+jwt", "kid": kid, "jwk": own}), parts[1], Some(b"mine"))));
     cases.push(("a key's address", signed(json!({"alg": "EdDSA", "typ": "at+jwt", "jku": "http://x.example"}), parts[1], Some(b"mine"))));
+    let x5u = json!({"alg": "HS256", "typ": "at+jwt", "kid": kid, "x5u": "http://x.example/chain.pem"});
+    cases.push(("a certificate's address", signed(x5u, parts[1], Some(b"mine"))));
     for (what, token) in cases {
         let answer = ana.with_token(&token).get("/api/me").await;
         assert_eq!((answer.status.as_u16(), &answer.body["code"]), (401, &json!("unauthenticated")), "{what}");

@@ -86,3 +86,37 @@ async fn an_event_of_an_unknown_type_is_read_like_any_other() {
     assert_eq!(store.kinds().await, ["moon.landed", "history.synced"]);
     assert_eq!(store.log().await[0].kind, EventType::Other("moon.landed".into()));
 }
+
+#[tokio::test]
+async fn a_link_page_is_spent_by_the_linking_itself_whether_or_not_anybody_looks() {
+    let store = Store::start().await;
+    store.sql("update session set account = null, linked_at = null, expected_account = '5511000000000'").await;
+    store
+        .sql(
+            "insert into link_page (token_hash, tenant, session, created_by, with_code, allow_new_account, expires_at)
+             select 'x', tenant, id, tenant, true, true, now() + interval '10 minutes' from session",
+        )
+        .await;
+    let account = Account { phone: OURS.into(), lid: None, name: None };
+    let link = || owned::link(&store.pool, &store.held, &account, Duration::ZERO);
+    assert_eq!(link().await.expect("answers"), Linked::WrongAccount);
+    assert_eq!(store.count("select count(*) from link_page where used_at is not null").await, 0, "the customer may try again");
+    store.sql("update session set expected_account = null").await;
+    assert_eq!(link().await.expect("answers"), Linked::Accepted);
+    assert_eq!(store.count("select count(*) from link_page where used_at is not null").await, 1);
+}
+
+#[tokio::test]
+async fn an_employee_loses_the_chats_of_an_account_that_another_one_replaced_and_an_admin_keeps_them() {
+    let store = Store::start().await;
+    let chat = store.observe(&[PHONE]).await;
+    store.grant(chat).await;
+    let named = store::chats::Named::Id(chat);
+    let sees = async |viewer| store::chats::fetch(&store.pool, viewer, &store.session().await, &named).await.expect("answers").is_some();
+    assert!(sees(store.employee()).await && sees(store.admin()).await);
+    store.sql("update session set allow_new_account = true").await;
+    let other = Account { phone: "5511666660000".into(), lid: None, name: None };
+    assert_eq!(owned::link(&store.pool, &store.held, &other, Duration::ZERO).await.expect("answers"), Linked::Accepted);
+    assert!(!sees(store.employee()).await, "its grant is of the old account's chat");
+    assert!(sees(store.admin()).await);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Stack, Tenant, faults::Word, until_true};
+use harness::{PAGE_ORIGIN, Stack, Tenant, faults::Word, until_true};
 use serde_json::{Value, json};
 
 use super::ways::{Call, Seen, Way};
@@ -23,6 +23,10 @@ fn calls(ana: &Tenant) -> Vec<(u64, Call, bool)> {
         (404, get("/api/nowhere")),
         (405, Call::new("DELETE", "/api/jobs").by(me)),
         (401, Call::new("GET", "/api/jobs")),
+        // From a page of another origin, and what its browser asks first.
+        (200, get("/api/jobs").query("limit=1").header("origin", PAGE_ORIGIN)),
+        (200, get("/api/jobs").query("limit=1").header("origin", "https://evil.example")),
+        (200, Call::new("OPTIONS", "/api/jobs").header("origin", PAGE_ORIGIN).header("access-control-request-method", "GET")),
         (401, Call::new("GET", "/api/jobs").header("authorization", "Bearer x.y.z")),
         (200, get("/api/jobs").query("limit=1")),
         (200, get("/api/sessions/default/status")),
