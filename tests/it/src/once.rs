@@ -114,7 +114,7 @@ async fn a_secret_that_was_shown_is_neither_shown_nor_replaced_by_a_repeated_req
     // A link that could not be made is not remembered.
     let path = format!("/api/users/{invited}/password-reset");
     refused(&post(&ana, &path, "k", json!({})).await, 409, "user_state");
-    stack.postgres.sql(&format!("update app_user set state = 'active', password_hash = 'x' where email = 'new@ana.example'"));
+    stack.postgres.sql("update app_user set state = 'active', password_hash = 'x' where email = 'new@ana.example'");
     assert_eq!(post(&ana, &path, "k", json!({})).await.status, StatusCode::CREATED);
 }
 
