@@ -46,12 +46,13 @@ page: setup ## the script that runs inside the page, from TypeScript
 sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
 	@.ci/sqlx
 
-openapi: page ## rewrites api/openapi.json, docs/problems.md and docs/authorization.md from the sources
-	cargo build --quiet --workspace --bin zaguan-api
+openapi: page ## rewrites api/openapi.json, docs/problems.md, docs/authorization.md and docs/configuration.md from the sources
+	cargo build --quiet --workspace --bins
 	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
 	target/debug/zaguan-api problems > docs/problems.md
 	target/debug/zaguan-api authorization > docs/authorization.md
+	.ci/configuration > docs/configuration.md
 
 contract: setup ## others' tools on the document: validator, generated clients, fuzzer (after a build for the tests)
 	@.ci/contract
