@@ -1,7 +1,7 @@
 //! What the caller may touch. These types are made only here, after the check; ids in bodies go through the same functions as ids in paths.
 
 use axum::extract::FromRequestParts;
-use contract::{AuditAction, ChatId, ChatKind, Jid, SessionId};
+use contract::{AuditAction, ChatId, ChatKind, Jid, JobId, SessionId};
 use http::request::Parts;
 use serde_json::json;
 use store::{
@@ -181,12 +181,13 @@ impl WritableChat {
         Ok(Self { caller, session, id, to, starts })
     }
 
-    /// Grants the chat to a caller who starts it; to be called once what it sends has been accepted. The chat may have been there
-    /// or not: the answer does not tell, and what was said before stays hidden.
+    /// Grants the chat to a caller who starts it; to be called once what it sends has been accepted as `job`, and again whenever that is
+    /// repeated: what was taken back since stays so. The chat may have been there or not: the answer does not tell, and what was said
+    /// before stays hidden.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn open(&self, app: &AppState) -> Result<(), Problem> {
+    pub async fn open(&self, app: &AppState, job: JobId) -> Result<(), Problem> {
         if !self.starts {
             return Ok(());
         }
@@ -202,7 +203,7 @@ impl WritableChat {
         };
         let detail = json!({"holder": principal, "session": self.session.id, "chat": self.id, "started": true});
         let act = Act::new(principal, AuditAction::GrantCreated, "", detail);
-        if let Some((_, event)) = grants::start_chat(&app.pool, tenant, &new, &act).await? {
+        if let Some((_, event)) = grants::start_chat(&app.pool, tenant, &new, job, &act).await? {
             crate::announce::events(app, tenant, vec![event]).await;
         }
         Ok(())

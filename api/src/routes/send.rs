@@ -232,6 +232,8 @@ pub(super) async fn accept(
     let _place = limits::wait(app, &chat.caller, asked.wait).await?;
     // A repeated request gets its job whatever has become of the session since, and counts as no other send.
     if let Some(job) = replayed(app, chat.caller.tenant, asked.key.as_ref()).await? {
+        // It may have been accepted by a request that ended before it could grant the chat.
+        chat.open(app, job).await?;
         return answer(app, chat, job, asked.wait, true).await;
     }
     let quota = may_accept(app, chat, !matches!(message, Message::None), &asked).await?;
@@ -307,13 +309,18 @@ pub(super) async fn answer(
 }
 
 /// Accepts and pushes in a task of its own: a caller that hangs up neither undoes nor half-does it. `opens`: the chat that is granted to its
-/// caller by this; only what is accepted grants it.
+/// caller by this; only what is accepted grants it, now or in an earlier request.
 pub(super) async fn commit(app: &AppState, job: NewJob, key: Option<StoredKey>, opens: Option<WritableChat>) -> Result<Accepted, Problem> {
     let task = app.clone();
     let work = app.tasks.spawn(async move {
         let accepted = settle(&task, &job, key.as_ref()).await?;
-        if let (Accepted::New { .. }, Some(chat)) = (accepted, opens) {
-            chat.open(&task).await?;
+        let of = match accepted {
+            Accepted::New { .. } => Some(job.id),
+            Accepted::Replayed { job: first } => Some(first),
+            Accepted::KeyReused | Accepted::NewChatCap { .. } | Accepted::LaneFull => None,
+        };
+        if let (Some(of), Some(chat)) = (of, opens) {
+            chat.open(&task, of).await?;
         }
         Ok(accepted)
     });

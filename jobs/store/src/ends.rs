@@ -29,6 +29,9 @@ pub enum QueuedEnd {
     Banned,
     /// Its session stopped, and with it what the job was about. Written only while it is down; a started one ends too.
     SessionEnded,
+    /// It was started, and the session was logged out or banned before its outcome was known: nobody can look it up any more. A receipt that
+    /// comes after all still proves it.
+    Interrupted,
 }
 
 impl QueuedEnd {
@@ -40,10 +43,12 @@ impl QueuedEnd {
             Self::LoggedOut => "logged_out",
             Self::Banned => "banned",
             Self::SessionEnded => "session_ended",
+            Self::Interrupted => "interrupted",
         }
     }
     fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::Cancelled, Self::Expired, Self::AccountChanged, Self::LoggedOut, Self::Banned, Self::SessionEnded];
+        let all =
+            [Self::Cancelled, Self::Expired, Self::AccountChanged, Self::LoggedOut, Self::Banned, Self::SessionEnded, Self::Interrupted];
         all.into_iter().find(|end| end.name() == name)
     }
     const fn facts(self) -> (JobState, FailureCode, &'static str) {
@@ -54,6 +59,7 @@ impl QueuedEnd {
             Self::LoggedOut => (JobState::Failed, FailureCode::LoggedOut, "the session was logged out before it started"),
             Self::Banned => (JobState::Failed, FailureCode::Banned, "WhatsApp restricted the account before it started"),
             Self::SessionEnded => (JobState::Failed, FailureCode::SessionEnded, "the session stopped before it was done"),
+            Self::Interrupted => (JobState::Unknown, FailureCode::HostLost, "the account was unlinked before its outcome was known"),
         }
     }
 }
@@ -72,7 +78,8 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
         r#"with j as (
                     update job set state = $4, error = $5, finished_at = clock_timestamp()
                      where tenant = $1 and session = $2 and id = $3
-                       and (state = 'queued' or state = 'running' and wa_key is null and $6 in ('session_ended', 'account_changed'))
+                       and case when $6 = 'interrupted' then state = 'running'
+                                else state = 'queued' or state = 'running' and wa_key is null and $6 in ('session_ended', 'account_changed') end
                        and case $6
                              when 'expired' then expires_at <= clock_timestamp()
                              when 'account_changed' then exists (
@@ -83,10 +90,12 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
                              when 'session_ended' then exists (
                                   select 1 from session s where s.id = job.session and s.owner is null
                                      and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict'))
+                             when 'interrupted' then exists (
+                                  select 1 from session s where s.id = job.session and s.owner is null and s.state in ('logged_out', 'banned'))
                              else true end
                     returning tenant, message),
                 m as (
-                    update message set status = case when exists (
+                    update message set status = case when $4 = 'unknown' or exists (
                            select 1 from job o where o.message = message.id and o.id <> $3 and o.state = 'unknown') then 'unknown' else 'failed' end
                       from j where message.id = j.message and coalesce(message.ack, 0) < 1 returning message.id),
                 c as (
@@ -113,7 +122,7 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
 }
 
 /// Jobs that nothing will come of, with the end that is theirs: of an account that is not linked any more; of a session that has been logged
-/// out or banned for `down_for`, unless they were queued on request; about a browser that is gone. Of all tenants, or of one session.
+/// out or banned for `down_for`, unless they were queued on request; started by such a session; about a browser that is gone. Of all tenants, or of one session.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -126,7 +135,9 @@ pub async fn doomed(pool: &PgPool, session: Option<SessionId>, down_for: Duratio
                           when j.lane = 'control' and j.kind <> 'logout' and s.owner is null
                                and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict') then 'session_ended'
                           when j.lane <> 'control' and j.state = 'queued' and not j.queue_when_down and s.state in ('logged_out', 'banned')
-                               and s.state_at <= clock_timestamp() - make_interval(secs => $2) then s.state end as "end!"
+                               and s.state_at <= clock_timestamp() - make_interval(secs => $2) then s.state
+                          when j.lane <> 'control' and j.state = 'running' and s.owner is null and s.state in ('logged_out', 'banned')
+                               and s.state_at <= clock_timestamp() - make_interval(secs => $2) then 'interrupted' end as "end!"
                 from job j join session s on s.id = j.session left join chat c on c.id = j.chat
                where j.state in ('queued', 'running') and ($1::uuid is null or j.session = $1)) doomed
             where "end!" is not null order by id limit $3"#,

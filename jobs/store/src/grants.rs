@@ -4,7 +4,7 @@
 //! `($holder::uuid is null or exists (select 1 from live_grant g where g.holder = $holder and …))`. Nothing of it is cached.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use contract::{ChatId, Event, EventId, EventType, GrantId, KeyId, Principal, SessionId, TenantId, UserId};
+use contract::{ChatId, Event, EventId, EventType, GrantId, JobId, KeyId, Principal, SessionId, TenantId, UserId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -159,12 +159,13 @@ pub async fn give(
     insert(pool, tenant, GrantId::new(), new, act, Give::InPlace(key)).await
 }
 
-/// Grants a chat to whoever writes to it first, unless it has been granted already.
+/// Grants a chat to whoever wrote to it first with `job`, from that job on: unless it is granted, or has been granted or taken back since
+/// the job was accepted. So it may be called again for a job, and gives nothing back that somebody took.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn start_chat(pool: &PgPool, tenant: TenantId, new: &NewGrant, act: &Act) -> Result<Option<(Grant, Event)>> {
-    insert(pool, tenant, GrantId::new(), new, act, Give::WhereNone).await
+pub async fn start_chat(pool: &PgPool, tenant: TenantId, new: &NewGrant, job: JobId, act: &Act) -> Result<Option<(Grant, Event)>> {
+    insert(pool, tenant, GrantId::new(), new, act, Give::WhereNone(job)).await
 }
 
 /// What a new grant does to those that are there.
@@ -172,14 +173,14 @@ pub async fn start_chat(pool: &PgPool, tenant: TenantId, new: &NewGrant, act: &A
 enum Give<'a> {
     /// It takes the place of those of the same holder and target, once a key.
     InPlace(Option<&'a IdempotencyKey>),
-    /// It is not given where one covers it.
-    WhereNone,
+    /// It is not given where one covers it, or did since this job was accepted.
+    WhereNone(JobId),
 }
 
 async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, act: &Act, give: Give<'_>) -> Result<Option<(Grant, Event)>> {
-    let (replaces, key_used) = match give {
-        Give::InPlace(key) => (true, key),
-        Give::WhereNone => (false, None),
+    let (replaces, key_used, job) = match give {
+        Give::InPlace(key) => (true, key, None),
+        Give::WhereNone(job) => (false, None, Some(job.uuid())),
     };
     let (user, key) = match new.holder {
         Principal::User(id) => (Some(id.uuid()), None),
@@ -187,10 +188,13 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
     };
     let event = EventId::new();
     let data = data(id, new);
-    // WhatsApp's times are whole seconds, and so is the one from which on messages are shown.
+    // WhatsApp's times are whole seconds, and so is the one from which on messages are shown. A grant that was taken back leaves no row of
+    // its own: the audit log tells.
     let row = sqlx::query!(
         r#"with target as (
-               select date_trunc('second', clock_timestamp()) as now from session s
+               select date_trunc('second', coalesce(
+                      (select j.created_at from job j where j.tenant = $1 and j.id = $21), clock_timestamp())) as now
+                 from session s
                 where s.id = $5 and case when s.tenant = $1 and s.deleting_at is null and ($6::uuid is null or exists (
                       select 1 from chat c where c.tenant = $1 and c.session = $5 and c.id = $6 and c.merged_into is null))
                   and (exists (select 1 from app_user u where u.tenant = $1 and u.id = $3)
@@ -198,6 +202,18 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
                   and ($11 or not exists (
                       select 1 from live_grant g
                        where g.tenant = $1 and g.holder = coalesce($3, $4) and g.session = $5 and (g.all_chats or g.chat = $6)))
+                  and ($21::uuid is null or exists (
+                      select 1 from job j
+                       where j.tenant = $1 and j.session = $5 and j.id = $21
+                         and not exists (
+                             select 1 from access_grant g
+                              where g.tenant = $1 and g.holder = coalesce($3, $4) and g.session = $5 and (g.all_chats or g.chat = $6)
+                                and (g.expires_at is null or g.expires_at > j.created_at))
+                         and not exists (
+                             select 1 from audit a
+                              where a.tenant = $1 and a.at >= j.created_at and a.action in ('grant.created', 'grant.deleted')
+                                and a.detail ->> 'holder' = $22 and a.detail ->> 'session' = $23
+                                and (a.detail ->> 'chat' is null or a.detail ->> 'chat' = $24))))
                   then remember($1, $20, $15) else false end),
                 old as (
                delete from access_grant g using target
@@ -235,7 +251,11 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
         event.uuid(),
         EventType::GrantCreated.as_str(),
         data,
-        idempotency::asked(key_used)
+        idempotency::asked(key_used),
+        job,
+        new.holder.to_string(),
+        new.session.to_string(),
+        new.chat.map(|chat| chat.to_string())
     )
     .fetch_optional(pool)
     .await?;
@@ -297,6 +317,10 @@ pub async fn take_back(pool: &PgPool, tenant: TenantId, holder: Principal, id: G
         },
     );
     let columns = Columns::of(&[NewEvent { kind: EventType::GrantDeleted, chat: None, data }]);
+    // Which chat it was: [`start_chat`] asks.
+    let mut detail = act.detail.clone();
+    detail["session"] = json!(grant.session);
+    detail["chat"] = json!(grant.chat);
     let rows = sqlx::query_as!(
         log::Row,
         "with g as (delete from access_grant where tenant = $1 and holder = $2 and id = $3 returning tenant, session),
@@ -314,7 +338,7 @@ pub async fn take_back(pool: &PgPool, tenant: TenantId, holder: Principal, id: G
         act.actor(),
         act.action.as_str(),
         act.target,
-        act.detail,
+        detail,
         columns.ids[0],
         columns.kinds[0],
         columns.data[0],

@@ -88,6 +88,17 @@ pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId]) -> 
         .collect())
 }
 
+/// Says that `host` neither runs these sessions nor will, so that others ask for them. The row goes on naming their owner: it did not release
+/// them.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn disown(pool: &PgPool, host: HostId, sessions: &[SessionId]) -> Result<()> {
+    let sessions: Vec<_> = sessions.iter().map(|s| s.uuid()).collect();
+    sqlx::query!("update session set host = null where host = $1 and id = any($2)", host.uuid(), &sessions).execute(pool).await?;
+    Ok(())
+}
+
 /// Issues the next epoch to `owner`, by compare-and-set on the epoch that was read: a late bump must not fence the real owner. `None`:
 /// somebody else was faster, or the last owner has extended its lease in Postgres.
 ///

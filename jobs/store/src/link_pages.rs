@@ -39,8 +39,8 @@ pub struct LinkPage {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Opens a page; an earlier one of the session closes. Answers when it closes. `created_by`: who asked, and the person who answers for it.
-/// `None`: a request of this key opened one before.
+/// Opens a page in place of an earlier one of the session: of two at once, the later one stays. Answers when it closes. `created_by`: who
+/// asked, and the person who answers for it. `None`: a request of this key opened one before.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -54,10 +54,14 @@ pub async fn open(
     key: Option<&IdempotencyKey>,
 ) -> Result<Option<DateTime<Utc>>> {
     Ok(sqlx::query_scalar!(
-        "with first as materialized (select 1 where remember($2, $9, $10)),
-              old as (delete from link_page using first where tenant = $2 and session = $3)
+        "with first as materialized (select 1 where remember($2, $9, $10))
          insert into link_page (token_hash, tenant, session, created_by, with_code, allow_new_account, expires_at, api_key)
-         select $1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7), $8 from first returning expires_at",
+         select $1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7), $8 from first
+         on conflict (session) do update
+            set token_hash = excluded.token_hash, created_by = excluded.created_by, with_code = excluded.with_code,
+                allow_new_account = excluded.allow_new_account, expires_at = excluded.expires_at, api_key = excluded.api_key,
+                codes = 0, used_at = null, created_at = excluded.created_at
+         returning expires_at",
         hash,
         tenant.uuid(),
         session.uuid(),

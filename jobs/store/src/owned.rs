@@ -123,7 +123,9 @@ pub async fn set_state(
                 s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 or $4 = 'stopped' then 'stopped' else wanted end,
-                           worked_until = case when session.state = 'working' and $4 <> 'working' then clock_timestamp() else worked_until end
+                           worked_until = case when session.state <> 'working' or $4 = 'working' then worked_until
+                                               when $5 = 'host_changed' then greatest(session.state_at, session.reconciled_at)
+                                               else clock_timestamp() end
                       from held where session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
                     returning held.tenant),
                 c as (

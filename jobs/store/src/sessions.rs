@@ -246,14 +246,21 @@ pub async fn change(pool: &PgPool, tenant: TenantId, session: SessionId, change:
     }
 }
 
-/// One statement: the count makes the old default go before the new one comes, which the unique index demands of every instant.
+/// One statement: the count makes the old default go before the new one comes, which the unique index demands of every instant. Both rows
+/// are locked first, in one order for all, and the old default goes only if the new one is still there.
 async fn make_default(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Option<Session>> {
     loop {
         let done = sqlx::query!(
-            "with off as (
-                 update session set is_default = false where tenant = $1 and is_default and id <> $2 returning 1)
-             update session set is_default = true
-              where id = $2 and tenant = $1 and deleting_at is null and (select count(*) from off) >= 0",
+            "with locked as (
+                 select id from session
+                  where tenant = $1 and (is_default or id = $2 and deleting_at is null) order by id for no key update),
+                  target as (select id from locked where id = $2),
+                  off as (
+                 update session set is_default = false from target
+                  where session.tenant = $1 and session.is_default and session.id <> target.id
+                 returning 1)
+             update session set is_default = true from target
+              where session.id = target.id and session.deleting_at is null and (select count(*) from off) >= 0",
             tenant.uuid(),
             session.uuid()
         )

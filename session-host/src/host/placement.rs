@@ -110,11 +110,21 @@ async fn claim_free(
     seen.called.retain(|session| free.iter().any(|c| c.session == *session));
     seen.failed.retain(|_, at| at.elapsed() < services.timings.lease_ttl());
     free.retain(|c| !seen.failed.contains_key(&c.session));
-    if free.is_empty() || !roster.has_room() {
+    if free.is_empty() {
+        return Ok(false);
+    }
+    // What was lost here, and will not run here again, is for the others to ask for.
+    let disown = async || {
+        let lost: Vec<SessionId> = free.iter().filter(|c| c.owned).map(|c| c.session).collect();
+        store::within(store::leases::disown(&services.pool, id, &lost)).await
+    };
+    if !roster.has_room() {
+        disown().await?;
         return Ok(false);
     }
     let hosts = queue::hosts::live(&services.redis, services.timings.host_stale()).await?;
     if asked.elapsed() > SLOW {
+        disown().await?;
         return Ok(true);
     }
     let mut waiting = false;

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     Ending, Order, Stage,
     actor::{Actor, After, load},
-    recorder::Record,
+    recorder::{Record, until_known},
 };
 use crate::browser::{self, Browser, CallError, PageEvent, ProfileDir, StreamState};
 
@@ -187,9 +187,11 @@ impl Actor {
     }
 
     pub(super) async fn logged_out(&mut self, reason: Reason) -> After {
-        // Its rows and numbers are gone with the link: the next start begins with an empty directory.
-        if let Err(error) = store::owned::forget_profile(&self.shared.services.pool, self.shared.lease.held()).await {
-            tracing::warn!(session = %self.shared.session(), %error, "profile not let go");
+        // Its rows and numbers are gone with the link: the next start begins with an empty directory. A directory that is kept would be taken
+        // for the account's whole past, and hide the gap.
+        let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());
+        if until_known(&self.shared, || store::owned::forget_profile(pool, held)).await.is_err() {
+            return After::End(Ending::Fence);
         }
         self.give_up(Signal::LoggedOut(reason)).await
     }

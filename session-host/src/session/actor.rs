@@ -97,13 +97,15 @@ pub(super) async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>, or
 
 async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
     let Some(owned) = load(shared).await else { return };
+    // A session that is down stays so until somebody starts it: it is owned for a logout only, whatever was wished for before.
+    let runs = owned.wanted && owned.state.is_alive();
     let mut actor = Actor {
         shared: shared.clone(),
         state: owned.state,
         reason: owned.reason,
         me: owned.account.clone().map(|phone| Account { phone, lid: None, name: None }),
         orders,
-        visit: !owned.wanted && owned.logout,
+        visit: !runs && owned.logout,
         bound: false,
         unbound: Vec::new(),
         takeover: Takeover::No,
@@ -114,7 +116,11 @@ async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
         history: false,
         restarts: 0,
     };
-    let ending = if owned.wanted || owned.logout { actor.browse(owned).await } else { Ending::Stop };
+    let ending = match (runs || owned.logout, owned.wanted) {
+        (true, _) => actor.browse(owned).await,
+        (false, true) => Ending::None,
+        (false, false) => Ending::Stop,
+    };
     shared.services.hub.close_lanes(shared.session());
     shared.over.send_replace(Some(ending));
     if ending != Ending::Fence {

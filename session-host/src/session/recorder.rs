@@ -21,6 +21,8 @@ use crate::browser::{MessagesAbove, PageMessage};
 /// The most messages that one statement takes.
 const BATCH: usize = 200;
 const ROWS_A_CALL: u32 = 200;
+/// How long a page that could not be read to the end is left alone.
+const READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// Something to write down.
 pub enum Record {
@@ -49,7 +51,7 @@ pub async fn run(shared: Arc<Shared>, records: mpsc::Receiver<Record>) {
     }
 }
 
-async fn write_all(shared: &Shared, mut records: mpsc::Receiver<Record>) {
+async fn write_all(shared: &Arc<Shared>, mut records: mpsc::Receiver<Record>) {
     while let Some(first) = records.recv().await {
         let done = match first {
             Record::Message(message) => {
@@ -81,7 +83,7 @@ async fn write_all(shared: &Shared, mut records: mpsc::Receiver<Record>) {
     }
 }
 
-async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
+async fn write(shared: &Arc<Shared>, record: Record) -> Result<(), Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     match record {
         Record::Message(message) => write_messages(shared, std::slice::from_ref(&*message), false, None).await,
@@ -108,8 +110,11 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
             Ok(())
         }
         Record::Reconcile(done) => {
-            read_to_end(shared, false).await?;
+            let complete = read_to_end(shared, false).await?;
             acks::catch_up(shared).await?;
+            if !complete {
+                try_again(shared, Record::Reconcile(None));
+            }
             if let Some(done) = done {
                 let _ = done.send(());
             }
@@ -117,8 +122,12 @@ async fn write(shared: &Shared, record: Record) -> Result<(), Fenced> {
         }
         Record::History => {
             people::read(shared).await?;
-            read_to_end(shared, true).await?;
-            acks::catch_up(shared).await
+            let complete = read_to_end(shared, true).await?;
+            acks::catch_up(shared).await?;
+            if !complete {
+                try_again(shared, Record::History);
+            }
+            Ok(())
         }
     }
 }
@@ -134,14 +143,31 @@ pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Res
 }
 
 /// Reads the page's rows, and says so when that came to the end. `history`: it was the end of what was there before the link, too.
-async fn read_to_end(shared: &Shared, history: bool) -> Result<(), Fenced> {
+/// `false`: it did not come to the end.
+async fn read_to_end(shared: &Shared, history: bool) -> Result<bool, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     until_known(shared, || store::aliases::finish_merges(pool, held)).await?;
-    if reconcile(shared).await? {
+    let complete = reconcile(shared).await?;
+    if complete {
         let events = until_known(shared, || store::history::reconciled(pool, held, history)).await?;
         publish(shared, events.ok_or(Fenced)?).await;
     }
-    Ok(())
+    Ok(complete)
+}
+
+/// A page that was too busy to answer is asked anew: while its document and connection stay, nothing else would.
+fn try_again(shared: &Arc<Shared>, record: Record) {
+    let again = shared.clone();
+    shared.services.tasks.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(READ_AGAIN) => {}
+            () = again.gone.cancelled() => return,
+        }
+        // Otherwise it is read once the session works again.
+        if *again.working.borrow() {
+            let _ = again.records.send(record).await;
+        }
+    });
 }
 
 /// Reads the page's rows above the mark and records what is missing. A page that cannot answer now will be ready again, and then asks anew.

@@ -97,6 +97,30 @@ async fn a_logout_unlinks_the_device_of_a_running_session_and_of_a_stopped_one()
 }
 
 #[tokio::test]
+async fn a_session_that_had_failed_is_down_after_a_logout_in_vain_and_starts_when_it_is_told_to() {
+    let mut stack = Stack::start().await;
+    let host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    stack.sim.account(PEER).await;
+    ana.link(&stack.sim, OURS).await;
+    let closed = || async { host.browsers().is_empty().then_some(()) };
+    ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
+    ana.client.until_state("stopped", SOON).await;
+    until("its browser to close", SOON, closed).await;
+    // As it is left by a browser that failed too often: down, and nobody asked for that.
+    stack.postgres.sql("update session set state = 'failed', reason = 'browser_failed', wanted = 'running'");
+    // The server does not hear of the logout.
+    let deaf = stack.sim.fault(json!({"kind": "refuse_connect", "account": OURS})).await;
+    let asked = ana.client.post("/api/whatsapp/logout", json!({})).await.ok();
+    ana.client.ended(asked["id"].as_str().expect("a job"), 3 * SOON).await;
+    until("its browser to close again", SOON, closed).await;
+    assert_eq!(ana.client.state().await, "failed");
+    stack.sim.clear_fault(deaf).await;
+    ana.client.post("/api/whatsapp/start", json!({})).await.ok();
+    ana.client.until_state("working", SOON).await;
+}
+
+#[tokio::test]
 async fn a_deleted_session_unlinks_its_device_before_its_data_goes() {
     let mut stack = Stack::start().await;
     let host = stack.host().await;

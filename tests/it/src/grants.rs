@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use harness::{Stack, client::ApiClient, until};
+use harness::{
+    Stack, Tenant,
+    client::{Answer, ApiClient},
+    people::Person,
+    until,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -163,6 +168,80 @@ async fn who_may_start_chats_reaches_people_without_learning_whether_they_were_k
     let shown: Vec<_> = grants["items"].as_array().unwrap().iter().map(|g| (g["access"].clone(), g["history"].clone())).collect();
     assert_eq!(shown, vec![(json!("write"), json!("fromNow")); 2]);
     assert_eq!(ana.client.get("/api/audit?action=grant.created").await.ok()["items"][0]["actor"], json!(person.id));
+}
+
+/// An EMPLEADO who may start chats.
+async fn starter(ana: &Tenant) -> Person {
+    let person = ana.person("EMPLEADO").await;
+    ana.client.patch(&format!("/api/users/{}", person.id), json!({"canStartChats": true})).await.ok();
+    until("the right to be known", Duration::from_secs(2), || async {
+        (person.client.get("/api/me").await.ok()["canStartChats"] == true).then_some(())
+    })
+    .await;
+    person
+}
+
+async fn once(client: &ApiClient, key: &str) -> Answer {
+    client.ask(Method::POST, &format!("/api/chats/{PEER}/messages"), &[("idempotency-key", key)], Some(text("hi"))).await
+}
+
+#[tokio::test]
+async fn a_first_message_whose_request_died_before_it_granted_the_chat_is_shown_to_whoever_repeats_it() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let person = starter(&ana).await;
+    let sent = once(&person.client, "k").await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.body);
+    let job = format!("/api/jobs/{}", sent.body["id"].as_str().unwrap());
+    // The grant, its audit entry and its event are one statement, which did not run.
+    stack.sql("delete from access_grant").await.unwrap();
+    stack.sql("delete from audit where action = 'grant.created'").await.unwrap();
+    not_found(&person.client, &job).await;
+
+    for _ in 0..2 {
+        let again = once(&person.client, "k").await;
+        assert_eq!((again.status, &again.body["id"]), (StatusCode::ACCEPTED, &sent.body["id"]), "{}", again.body);
+        assert_eq!(again.headers["idempotency-replayed"], "true");
+        assert_eq!(person.client.get(&job).await.status, StatusCode::OK);
+    }
+    let messages = person.client.get(&format!("/api/chats/{PEER}/messages")).await.ok();
+    assert_eq!(messages["items"].as_array().unwrap().len(), 1, "the chat is granted from that message on");
+    let grants = ana.client.get(&format!("/api/users/{}/grants", person.id)).await.ok();
+    assert_eq!(grants["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeated_first_message_gives_no_grant_back_that_was_taken_or_has_ended() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let person = starter(&ana).await;
+    let grants = format!("/api/users/{}/grants", person.id);
+    let refused = async |key: &str, why: &str| {
+        let again = once(&person.client, key).await;
+        assert_eq!((again.status.as_u16(), &again.body["code"]), (404, &json!("not_found")), "{why}");
+    };
+    let granted = async || ids(&ana.client.get(&grants).await.ok()).into_iter().map(str::to_owned).collect::<Vec<_>>();
+
+    let sent = once(&person.client, "k1").await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.body);
+    ana.client.delete(&format!("{grants}/{}", granted().await[0])).await.ok();
+    refused("k1", "taken back").await;
+    assert!(granted().await.is_empty());
+    not_found(&person.client, &format!("/api/jobs/{}", sent.body["id"].as_str().unwrap())).await;
+
+    // One that the message was not the beginning of.
+    let given = ana.grant(&person.id, sent.body["chat"].as_str().unwrap(), "write").await;
+    assert_eq!(once(&person.client, "k2").await.status, StatusCode::ACCEPTED);
+    ana.client.delete(&format!("{grants}/{given}")).await.ok();
+    refused("k2", "an ADMIN's grant, taken back").await;
+    assert!(granted().await.is_empty());
+
+    // A new message begins anew, as ever.
+    assert_eq!(once(&person.client, "k3").await.status, StatusCode::ACCEPTED);
+    stack.sql("update access_grant set expires_at = clock_timestamp()").await.unwrap();
+    stack.sql("delete from audit where action = 'grant.created'").await.unwrap();
+    refused("k3", "ended").await;
+    assert_eq!(granted().await.len(), 1, "the ended one");
 }
 
 #[tokio::test]

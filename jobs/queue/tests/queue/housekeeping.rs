@@ -99,3 +99,22 @@ async fn a_session_is_connected_one_lease_later_where_redis_may_have_forgotten_w
     let lease = claim(ttl * 5 / 4).await;
     assert!(opens_in(&lease).await > ttl / 2, "Redis is not there for long");
 }
+
+#[tokio::test]
+async fn a_job_that_was_started_and_whose_account_was_unlinked_ends_unknown() {
+    let stores = Stores::start().await;
+    let (host, session) = (Host::start(&stores).await, stores.session());
+    let lease = host.claim(&stores, session).await.unwrap();
+    let (job, _) = stores.accept(session).await;
+    let started = store::lane_jobs::start(&stores.pool, lease.held(), job, 0, Some("true_x_y")).await.unwrap();
+    assert_eq!(started, store::lane_jobs::Start::Started { attempt: 1 });
+    let round = async || queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
+    stores.postgres.run("update session set state = 'logged_out', state_at = now() - interval '1 hour'");
+    round().await;
+    assert_eq!(stores.job_state(job), "running 1", "its owner may still find out");
+    leases::release(&stores.pool, lease.held()).await.unwrap();
+    round().await;
+    assert_eq!(stores.job_state(job), "unknown 1");
+    let told = "select data -> 'job' -> 'error' ->> 'code' from event where type = 'job.updated' order by seq desc limit 1";
+    assert_eq!(stores.postgres.run(told), "host_lost");
+}

@@ -214,10 +214,34 @@ async fn a_gap_begins_when_the_session_last_worked_and_a_known_account_in_an_emp
     assert!(owed().await.is_some_and(|gap| same(&gap[0], &until)), "a link in an empty directory");
     assert!(owed().await.is_none(), "told once");
 
+    // A host that died said nothing: the gap begins when it last read, not when another one noticed.
+    stores
+        .postgres
+        .run("update session set state = 'working', state_at = now() - interval '2 hours', reconciled_at = now() - interval '1 hour'");
+    let read = stores.postgres.run("select reconciled_at from session");
+    owned::set_state(pool, &held, (SessionState::Reconnecting, Some(contract::Reason::HostChanged)), None, false).await.unwrap();
+    state(SessionState::LoggedOut).await;
+    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert_eq!(link().await, Linked::Accepted);
+    assert!(owed().await.is_some_and(|gap| same(&gap[0], &read)));
+
     // Another account has missed nothing.
     assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
     stores.postgres.run("update session set allow_new_account = true");
     let other = Account { phone: "5511777770000".into(), ..account() };
     assert_eq!(owned::link(pool, &held, &other, Duration::ZERO).await.unwrap(), Linked::Accepted);
     assert!(owed().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_living_host_lost_and_does_not_take_again_is_asked_for_by_the_others() {
+    let stores = Stores::start().await;
+    let (session, _) = owned_session(&stores).await;
+    let (host, other) = (HostId::new(), HostId::new());
+    stores.postgres.run(&format!("update session set state = 'working', host = '{}'", host.uuid()));
+    let asked = async || leases::claimable(&stores.pool, &[host], &[]).await.unwrap();
+    leases::disown(&stores.pool, other, &[session]).await.unwrap();
+    assert!(asked().await.is_empty(), "it may run there");
+    leases::disown(&stores.pool, host, &[session]).await.unwrap();
+    assert!(matches!(asked().await.as_slice(), [claim] if claim.session == session && claim.owned), "and nobody released it");
 }

@@ -4,4 +4,5 @@ mod contacts;
 mod history;
 mod identity;
 mod receipts;
+mod sessions;
 mod support;
