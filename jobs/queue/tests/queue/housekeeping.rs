@@ -106,6 +106,13 @@ async fn a_job_that_was_started_and_whose_account_was_unlinked_ends_unknown() {
     let (host, session) = (Host::start(&stores).await, stores.session());
     let lease = host.claim(&stores, session).await.unwrap();
     let (job, _) = stores.accept(session).await;
+    let chat = store::aliases::named(&stores.pool, stores.tenant, session, &"5511888880000".parse().unwrap()).await.unwrap();
+    stores.postgres.run(&format!(
+        "insert into message (id, tenant, session, account, chat, from_me, sender, wa_id, kind, status, source, job, sent_at)
+         select j.id, j.tenant, j.session, '', '{}', true, '', '3EB0', 'text', 'sending', 'api', j.id, now() from job j;
+         update job set message = id",
+        chat.uuid()
+    ));
     let started = store::lane_jobs::start(&stores.pool, lease.held(), job, 0, Some("true_x_y")).await.unwrap();
     assert_eq!(started, store::lane_jobs::Start::Started { attempt: 1 });
     let round = async || queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
@@ -115,6 +122,7 @@ async fn a_job_that_was_started_and_whose_account_was_unlinked_ends_unknown() {
     leases::release(&stores.pool, lease.held()).await.unwrap();
     round().await;
     assert_eq!(stores.job_state(job), "unknown 1");
+    assert_eq!(stores.postgres.run("select status from message"), "unknown", "and not failed: it may have arrived");
     let told = "select data -> 'job' -> 'error' ->> 'code' from event where type = 'job.updated' order by seq desc limit 1";
     assert_eq!(stores.postgres.run(told), "host_lost");
 }
