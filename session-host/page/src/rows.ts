@@ -24,10 +24,16 @@ export const idPartOf = (key: string): string => key.split('_')[2] ?? '';
 const settled = <T>(request: IDBRequest<T>): Promise<T> =>
   new Promise((done, fail) => { request.onsuccess = () => done(request.result); request.onerror = () => fail(request.error); });
 
-/** Runs `work` on the store. Never creates the database: an empty one would be taken by the page for its own. */
+/**
+ * Runs `work` on the store, or answers `none` where there is no such store. Never creates the database, which the page would take for its
+ * own: it may erase it between any two lines of ours, so an open that finds nothing is called off, not one that is thought to find nothing.
+ */
 async function withStore<T>(none: T, work: (store: IDBObjectStore) => Promise<T>): Promise<T> {
-  if (!(await indexedDB.databases()).some((d) => d.name === DATABASE)) return none;
-  const database = await settled(indexedDB.open(DATABASE));
+  const request = indexedDB.open(DATABASE);
+  let absent = false;
+  request.onupgradeneeded = () => { absent = true; request.transaction?.abort(); };
+  const database = await settled(request).catch((e: unknown) => { if (absent) return null; throw e; });
+  if (!database) return none;
   try {
     if (!database.objectStoreNames.contains(STORE)) return none;
     return await work(database.transaction(STORE, 'readonly').objectStore(STORE));
@@ -73,8 +79,8 @@ async function model(wpp: Wpp, key: string): Promise<Msg | null> {
 /** Messages above a row number, ascending, as the host reads them (`Rows`). */
 export async function above(wpp: Wpp, rowId: number, limit: number) {
   if (!(limit >= 1 && limit <= 500)) throw refuse('bad_limit', 'limit is 1..500');
-  if (!(await indexedDB.databases()).some((d) => d.name === DATABASE)) return { rows: [], upTo: rowId, more: false };
-  const stored = (await wpp.indexdb.getMessagesFromRowId({ minRowId: rowId, limit: limit + 1 })) as StoredRow[];
+  // Not by wa-js's own reader, which would create the database.
+  const stored = await withStore<StoredRow[]>([], (store) => settled(store.index(INDEX).getAll(IDBKeyRange.lowerBound(rowId, true), limit + 1)));
   const rows: unknown[] = [];
   let upTo = rowId;
   let size = 0;

@@ -7,7 +7,7 @@ use crate::{
 use rustix::process::Signal;
 use serde_json::json;
 use session_host::browser::{
-    CallError, PageEvent, ProfileDir, State,
+    CallError, MessagesAbove, PageEvent, ProfileDir, RowsHead, State,
     process::{ProcessId, children},
 };
 use std::time::Duration;
@@ -124,6 +124,27 @@ fn a_driver_that_sends_but_does_not_hear_is_found_out_and_loaded_anew() {
         rig.browser.reload().await.unwrap();
         assert_eq!(rig.working(mark).await, document + 2, "the deaf document never became ready");
         rig.hears(&sim, "now you do").await;
+    });
+}
+
+/// The page erases its databases at a logout, and takes what it finds next for its own: an empty one leaves it without its stores for ever.
+#[test]
+fn a_database_that_the_page_erased_is_not_made_anew_by_our_reading() {
+    stage("faults::a_database_that_the_page_erased_is_not_made_anew_by_our_reading", |dir| async move {
+        let (sim, env) = world(&dir).await;
+        let kept = profile(&env).await;
+        let rig = Rig::start(&env, &kept).await;
+        rig.link(&sim).await;
+        let mut devtools = Devtools::attach(kept.path()).await;
+        // As seen by whoever looked just before.
+        let erase = "window.listed = indexedDB.databases.bind(indexedDB); indexedDB.databases = async () => [{ name: 'model-storage', version: 1 }];
+            new Promise((done, fail) => Object.assign(indexedDB.deleteDatabase('model-storage'), { onsuccess: () => done(1), onerror: fail }))";
+        let run = |expression: &str| json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        assert_eq!(devtools.command("Runtime.evaluate", run(erase)).await["result"]["value"], 1);
+        assert_eq!(rig.ask(&RowsHead {}).await, 0);
+        assert!(rig.ask(&MessagesAbove { row_id: 0, limit: 10 }).await.rows.is_empty());
+        let names = devtools.command("Runtime.evaluate", run("listed().then((found) => found.map((d) => d.name))")).await;
+        assert_eq!(names["result"]["value"], json!(["signal-storage"]));
     });
 }
 
