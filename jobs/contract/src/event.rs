@@ -29,6 +29,8 @@ open_names! {
         GrantDeleted = "grant.deleted",
         /// Messages may be missing from the log: a profile was restored or lost.
         SessionGap = "session.gap",
+        /// A webhook was paused, disabled or made active again: by somebody, by its receiver's word, or because it failed for too long.
+        WebhookStatus = "webhook.status",
         /// A code to scan. Not in the log, and for an ADMIN only.
         SessionQr = "session.qr",
         /// A stream starts later than asked: what is between has been dropped. Not in the log.

@@ -136,6 +136,10 @@ ids! {
     OwnerId = "own";
     /// A profile directory.
     ProfileId = "prf";
+    /// A webhook: an endpoint of a tenant that is told of events.
+    WebhookId = "whk";
+    /// One event on its way to one webhook.
+    DeliveryId = "dlv";
 }
 
 #[cfg(test)]
