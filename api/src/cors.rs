@@ -23,6 +23,15 @@ impl Origins {
         Ok(Self(origins.collect::<Result<_, _>>()?))
     }
 
+    /// Whether a page of this origin may open a socket, which no preflight asks for: one of the list, or the place itself.
+    pub fn allows(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+        let same = || {
+            let (_, place) = origin.to_str().ok()?.split_once("://")?;
+            Some(place.as_bytes() == host?.as_bytes())
+        };
+        self.0.contains(origin) || same() == Some(true)
+    }
+
     /// What answers preflights and names the origin on answers; none where no other origin may call.
     pub fn layer(&self) -> Option<CorsLayer> {
         if self.0.is_empty() {

@@ -36,10 +36,12 @@ pub fn router(state: AppState) -> Router {
     let (routes, mut document) = routes::all().split_for_parts();
     openapi::complete(&mut document);
     let rules = Arc::new(auth::Rules::of(&document));
+    // Whoever may listen to the one may listen to the other.
+    let sockets = realtime::socketio::router(rules.get("/api/events/stream", &http::Method::GET));
     let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
-    let pages = routes::docs::router().merge(pages::router()).merge(link_page::router());
+    let pages = routes::docs::router().merge(pages::router()).merge(link_page::router()).merge(sockets);
     observed(routes.route("/openapi.json", document).merge(pages), state.origins.layer()).with_state(state)
 }
 

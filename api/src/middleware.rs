@@ -65,7 +65,12 @@ fn finish(span: &Span, id: &str, method: &'static str, route: String, began: Ins
 /// A caller's own id is kept where it cannot forge a log line or grow without bound.
 fn request_id(given: Option<&HeaderValue>) -> String {
     let fits = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    given.and_then(|v| v.to_str().ok()).filter(fits).map_or_else(|| format!("req_{}", Uuid::now_v7().simple()), str::to_owned)
+    given.and_then(|v| v.to_str().ok()).filter(fits).map_or_else(new_id, str::to_owned)
+}
+
+/// Names what a socket asked for, as a request is named.
+pub(crate) fn new_id() -> String {
+    format!("req_{}", Uuid::now_v7().simple())
 }
 
 /// A metric label has few values, whatever callers send.

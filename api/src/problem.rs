@@ -74,6 +74,8 @@ codes! {
     RoleForbidden = "role_forbidden", FORBIDDEN, "Not allowed for this role", false;
     /// The API key lacks the scope.
     ScopeMissing = "scope_missing", FORBIDDEN, "The API key may not do this", false;
+    /// A page of an origin that the operator did not allow (`CORS_ORIGINS`) tried to open a stream.
+    OriginForbidden = "origin_forbidden", FORBIDDEN, "Pages of this origin may not call", false;
     /// The API key may not be used from this address.
     AddressForbidden = "address_forbidden", FORBIDDEN, "The API key may not be used from here", false;
     /// Not there, or not yours: the answer does not tell which.
@@ -264,8 +266,8 @@ impl Problem {
         (!lines.is_empty()).then(|| lines.join(": "))
     }
 
-    /// The whole answer.
-    pub(crate) fn render(&self, request_id: &str) -> Response {
+    /// What the answer says, whatever carries it.
+    pub(crate) fn body(&self, request_id: &str) -> Value {
         let Facts { name: code, status, title, retryable, .. } = self.code.facts();
         let mut body = self.members.clone();
         body.extend([
@@ -280,7 +282,13 @@ impl Problem {
         if let Some(field) = &self.field {
             body.insert("field".to_owned(), json!(field));
         }
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], Value::Object(body).to_string()).into_response();
+        Value::Object(body)
+    }
+
+    /// The whole answer.
+    pub(crate) fn render(&self, request_id: &str) -> Response {
+        let (status, body) = (self.code.status(), self.body(request_id).to_string());
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,6 +1,6 @@
 //! Who calls: a person with a token, or a machine with a key.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::extract::FromRequestParts;
 use chrono::{DateTime, Utc};
@@ -71,7 +71,18 @@ pub struct Caller {
     scopes: Option<Scopes>,
     reach: Reach,
     expires_at: Option<DateTime<Utc>>,
+    /// When it was asked for, by the database's clock.
+    now: DateTime<Utc>,
     rule: Rule,
+}
+
+/// What somebody shows in a message, where no header can be sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown<'a> {
+    /// An access token, or an API key.
+    Secret(&'a str),
+    /// A ticket for one stream.
+    Ticket(&'a str),
 }
 
 impl Caller {
@@ -109,6 +120,26 @@ impl Caller {
     /// When the credential's time is over, by the database's clock; none: never. A stream ends then.
     pub const fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.expires_at
+    }
+
+    /// How long the credential still counts; none: for ever.
+    pub fn ends_in(&self) -> Option<Duration> {
+        self.expires_at.map(|end| (end - self.now).to_std().unwrap_or_default())
+    }
+
+    /// Who shows this in a message from an address, if it counts and the rule lets it in.
+    ///
+    /// # Errors
+    /// As for a new request.
+    pub async fn who_shows(app: &AppState, shown: Shown<'_>, from: Option<IpAddr>, rule: Rule) -> Result<Self, Problem> {
+        let credential = match shown {
+            Shown::Secret(text) => credential(text, app)?,
+            Shown::Ticket(text) => ticket::redeem(app, text).await?,
+        };
+        if let Credential::Key { .. } = credential {
+            from_allowed_address(app, credential, from).await?;
+        }
+        Self::with(app, credential, rule).await
     }
 
     /// The same caller as it is now, from an answer of the database that is at most a second old: whoever holds a request open asks before
@@ -151,6 +182,7 @@ impl Caller {
                     scopes: None,
                     reach: Reach::Tenant,
                     expires_at,
+                    now,
                     rule,
                 }
             }
@@ -159,7 +191,7 @@ impl Caller {
                     return Err(refused());
                 }
                 check(&status.standing)?;
-                Self::of_key(id, &status, credential, rule)
+                Self { now, ..Self::of_key(id, &status, credential, rule) }
             }
             (Known::User(_), Credential::Key { .. }) | (Known::Key(_), Credential::Token { .. }) => return Err(refused()),
         };
@@ -189,6 +221,7 @@ impl Caller {
             scopes: Some(status.scopes.iter().copied().collect()),
             reach: status.reach,
             expires_at: status.expires_at,
+            now: status.now,
             rule,
         }
     }
@@ -275,6 +308,11 @@ fn shown(parts: &Parts, app: &AppState) -> Result<Credential, Problem> {
         (None, Some(key)) if ApiKey::looks_like(key) => key,
         (None, _) | (Some(_), Some(_)) => return Err(refused()),
     };
+    credential(shown, app)
+}
+
+/// What a token or key says of itself.
+fn credential(shown: &str, app: &AppState) -> Result<Credential, Problem> {
     if ApiKey::looks_like(shown) {
         let (id, hash) = ApiKey::read(shown).ok_or_else(refused)?;
         return Ok(Credential::Key { id, hash });

@@ -13,7 +13,7 @@ mod table;
 pub mod throttle;
 mod ticket;
 
-pub use caller::{Admin, Caller, Credential};
+pub use caller::{Admin, Caller, Credential, Shown};
 pub use jwt::{BadKeys, BadToken, Claims, LIFETIME, Tokens, install, random_key};
 pub use link::{HEADER as LINK_HEADER, LinkCaller, new_token as new_link_token};
 pub use passwords::{LONGEST as LONGEST_PASSWORD, Passwords, acceptable as acceptable_password, hash as hash_password};

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
-use queue::Follow;
+use queue::{Follow, Logged};
 use serde_json::json;
 use store::{
     counters::{self, Ends},
@@ -32,7 +32,7 @@ const UNDELIVERED: i64 = 1000;
 /// What comes next on a stream.
 pub enum Next {
     /// An event that the caller may see and asked for.
-    Event(Arc<Event>),
+    Event(Arc<Logged>),
     /// Something that is in no log.
     Told(Arc<Ephemeral>),
     /// Events have been dropped before they were shown.
@@ -54,6 +54,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Counts it.
+    pub fn count(&self, transport: &'static str) {
+        metrics::counter!("zaguan_streams_ended_total", "transport" => transport, "why" => self.as_str()).increment(1);
+    }
+
     /// In a word.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -71,10 +76,16 @@ pub struct Feed {
     filter: Filter,
     follow: Follow,
     told: broadcast::Receiver<Arc<Ephemeral>>,
+    /// Told, and not judged yet.
+    heard: Option<Arc<Ephemeral>>,
     /// Dropped events that have yet to be told of.
     gap: Option<Ephemeral>,
+    /// Come, not judged yet. What is taken out of the log stands here before anything is awaited: `next` may be dropped.
+    unjudged: Vec<Arc<Logged>>,
+    /// Whether what is unjudged may come after a hole.
+    fresh: bool,
     /// Judged, not handed out yet, and when that was.
-    ready: VecDeque<Arc<Event>>,
+    ready: VecDeque<Arc<Logged>>,
     judged_at: Instant,
     /// Everything up to here has been judged and, where it was to be, handed out.
     judged: i64,
@@ -104,7 +115,10 @@ impl Feed {
             filter,
             told: follow.told(),
             follow,
+            heard: None,
             gap: (after > asked).then(|| gap(&caller, asked, &ends)),
+            unjudged: Vec::new(),
+            fresh: false,
             ready: VecDeque::new(),
             judged_at: now,
             judged: after,
@@ -119,7 +133,27 @@ impl Feed {
         self.judged
     }
 
-    /// What comes next.
+    /// Who listens, as it was when it was last asked for.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Goes on with another credential of the same caller.
+    pub const fn renew(&mut self, caller: Caller) {
+        self.caller = caller;
+    }
+
+    /// Asks for something else: what comes after `after`, or after what has been judged so far, is judged by it.
+    ///
+    /// # Errors
+    /// As for [`Feed::open`]; then nothing has changed.
+    pub async fn reopen(&mut self, filter: Option<Filter>, after: Option<i64>) -> Result<(), Problem> {
+        let filter = filter.unwrap_or_else(|| self.filter.clone());
+        *self = Self::open(&self.app, self.caller, filter, Some(after.unwrap_or(self.judged))).await?;
+        Ok(())
+    }
+
+    /// What comes next. May be dropped and called again: nothing is lost.
     pub async fn next(&mut self) -> Next {
         match self.find_next().await {
             Ok(next) => next,
@@ -133,27 +167,33 @@ impl Feed {
                 return Ok(Next::Gap(gap));
             }
             if !self.ready.is_empty() && self.judged_at.elapsed() > JUDGED_FOR {
-                let waiting = std::mem::take(&mut self.ready);
-                self.judge(waiting.into()).await?;
+                self.unjudged = std::mem::take(&mut self.ready).into();
+                self.fresh = false;
             }
             if let Some(event) = self.ready.pop_front() {
                 self.judged = event.seq;
                 self.speak_at = Instant::now() + self.app.timings.stream_keep_alive();
                 return Ok(Next::Event(event));
             }
+            if !self.unjudged.is_empty() {
+                self.judge().await?;
+                continue;
+            }
+            if let Some(told) = self.heard.clone() {
+                self.look().await?;
+                self.heard = None;
+                if self.may_be_told(&told) {
+                    return Ok(Next::Told(told));
+                }
+            }
             // Nothing waits: what came and was not shown has been judged too.
             self.judged = self.judged.max(self.follow.last());
             tokio::select! {
                 batch = self.follow.batch(BATCH) => {
-                    self.look_for_gap(&batch).await?;
-                    self.judge(batch).await?;
+                    self.unjudged = batch;
+                    self.fresh = true;
                 }
-                Ok(told) = self.told.recv() => {
-                    self.look().await?;
-                    if self.may_be_told(&told) {
-                        return Ok(Next::Told(told));
-                    }
-                }
+                Ok(told) = self.told.recv() => self.heard = Some(told),
                 () = sleep_until(self.look_at) => self.look().await?,
                 () = sleep_until(self.speak_at) => {
                     self.speak_at = Instant::now() + self.app.timings.stream_keep_alive();
@@ -187,30 +227,39 @@ impl Feed {
     }
 
     /// A hole in the numbers is either nothing to us (types that only newer services know) or what retention took while we were slow.
-    async fn look_for_gap(&mut self, batch: &[Arc<Event>]) -> Result<(), Ending> {
-        let Some(first) = batch.first().filter(|e| e.seq > self.judged + 1) else { return Ok(()) };
+    async fn look_for_gap(&mut self) -> Result<(), Ending> {
+        let Some(first) = self.unjudged.first().map(|e| e.seq).filter(|first| *first > self.judged + 1) else { return Ok(()) };
         let ends = counters::ends(&self.app.pool, self.caller.tenant).await.map_err(|why| Ending::Refused(why.into()))?;
-        if ends.floor - 1 > self.judged && first.seq >= ends.floor {
+        if ends.floor - 1 > self.judged && first >= ends.floor {
             self.gap = Some(gap(&self.caller, self.judged, &ends));
         }
         Ok(())
     }
 
     /// Keeps what the caller may see, by its standing and grants of now.
-    async fn judge(&mut self, batch: Vec<Arc<Event>>) -> Result<(), Ending> {
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
-        let _ = fault_point!("rights.revoke_mid_stream", "seq" => first.seq);
-        let _ = fault_point!("token.expires_mid_stream", "seq" => first.seq);
+    async fn judge(&mut self) -> Result<(), Ending> {
+        if self.fresh {
+            self.look_for_gap().await?;
+            self.fresh = false;
+        }
+        let (Some(first), Some(last)) = (self.unjudged.first(), self.unjudged.last()) else { return Ok(()) };
+        let (first, last) = (first.seq, last.seq);
+        let _ = fault_point!("rights.revoke_mid_stream", "seq" => first);
+        let _ = fault_point!("token.expires_mid_stream", "seq" => first);
         self.look().await?;
-        self.judged_at = Instant::now();
+        let judged_at = Instant::now();
         let viewer = self.caller.viewer();
         if viewer.sees_all() && self.filter.chat.is_none() {
-            let asked_for: Vec<_> = batch.iter().filter(|e| self.asked_for(e)).cloned().collect();
-            self.ready.extend(asked_for);
+            let batch = std::mem::take(&mut self.unjudged);
+            let asked_for = batch.into_iter().filter(|e| self.asked_for(e)).collect();
+            self.ready = asked_for;
         } else {
-            let seen = events::judge(&self.app.pool, viewer, &self.filter, first.seq - 1, last.seq).await;
-            self.ready.extend(seen.map_err(|why| Ending::Refused(why.into()))?.into_iter().map(Arc::new));
+            let seen = events::judge(&self.app.pool, viewer, &self.filter, first - 1, last).await;
+            let seen = seen.map_err(|why| Ending::Refused(why.into()))?;
+            self.unjudged.clear();
+            self.ready = seen.into_iter().map(|event| Arc::new(event.into())).collect();
         }
+        self.judged_at = judged_at;
         Ok(())
     }
 

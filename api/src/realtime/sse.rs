@@ -7,7 +7,7 @@ use futures::stream;
 use http::{HeaderName, HeaderValue};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Feed, Next, feed::Ending};
+use super::{Ending, Feed, Next};
 use crate::{limits::Place, state::AppState};
 
 /// Events in the pipe to one client, beyond what its connection holds.
@@ -38,7 +38,7 @@ async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<sse::Event>, 
         };
         place.keep().await;
         let event = match next {
-            Next::Event(event) => sse::Event::default().id(event.seq.to_string()).json_data(&*event),
+            Next::Event(event) => Ok(sse::Event::default().id(event.seq.to_string()).data(event.json())),
             Next::Told(told) => sse::Event::default().json_data(&*told),
             Next::Gap(gap) => sse::Event::default().json_data(&gap),
             Next::Judged(seq) => Ok(judged(seq)),
@@ -55,6 +55,7 @@ async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<sse::Event>, 
             () = reached(until) => break Ending::Stopping,
         }
     };
+    ending.count("sse");
     tracing::debug!(why = ending.as_str(), "stream ends");
     // For whoever looks at the wire; a client comes again either way, and hears in full what is wrong.
     let _ = pipe.try_send(sse::Event::default().comment(format!("ends: {}", ending.as_str())));

@@ -7,25 +7,22 @@ use axum::{
     extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
 };
-use contract::{ChatId, Event, EventType, SessionId, fault_point};
+use contract::{Event, fault_point};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::{
-    chats::{self, Named},
-    events::{self, Filter, Query, Read},
-};
+use store::events::{self, Query, Read};
 use tokio::time::Instant;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::SEQ;
 use crate::{
-    auth::{Caller, TICKET_LIFETIME, named_chat, named_session},
+    auth::{Caller, TICKET_LIFETIME},
     extract::{Limit, Params, Wait},
     limits,
     once::{self, Once},
     problem::{Code, Problem},
-    realtime::{self, Feed},
+    realtime::{self, Feed, cursor, filter},
     state::AppState,
 };
 
@@ -175,53 +172,6 @@ async fn ticket(State(app): State<AppState>, caller: Caller, once: Once) -> Resu
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(Ticket { ticket, expires_in: TICKET_LIFETIME })))
 }
 
-fn cursor(after: Option<i64>) -> Result<Option<i64>, Problem> {
-    match after {
-        Some(..0) => Err(Problem::new(Code::InvalidParameter, "expected a seq, or 0 for all").field("after")),
-        after => Ok(after),
-    }
-}
-
-/// What a reader asked for. A session or chat that it does not see answers 404.
-async fn filter(
-    app: &AppState,
-    caller: &Caller,
-    types: Option<&str>,
-    session: Option<&str>,
-    chat: Option<&str>,
-) -> Result<Filter, Problem> {
-    let types = parse_types(types)?;
-    let session = match session {
-        Some(text) => Some(named_session(app, caller, Some(text)).await?),
-        None => None,
-    };
-    let filter = Filter { types, session: session.as_ref().map(|s| s.id), chat: None };
-    let Some(text) = chat else { return Ok(filter) };
-    let named = named_chat(text, "chat")?;
-    let session = match (session, &named) {
-        (Some(session), _) => session,
-        (None, Named::Address(_)) => named_session(app, caller, None).await?,
-        (None, Named::Id(id)) => session_of(app, caller, *id).await?,
-    };
-    let (chat, _) = chats::fetch(&app.pool, caller.viewer(), &session, &named).await?.ok_or_else(Problem::not_found)?;
-    Ok(Filter { chat: Some(chat.id), ..filter })
-}
-
-async fn session_of(app: &AppState, caller: &Caller, chat: ChatId) -> Result<store::sessions::Session, Problem> {
-    let session: Option<SessionId> = events::session_of(&app.pool, caller.viewer(), chat).await?;
-    let session = session.ok_or_else(Problem::not_found)?;
-    named_session(app, caller, Some(&session.to_string())).await
-}
-
-fn parse_types(text: Option<&str>) -> Result<Vec<EventType>, Problem> {
-    let names = text.into_iter().flat_map(|t| t.split(',')).map(str::trim);
-    let known = names.map(|name| {
-        EventType::from_name(name)
-            .ok_or_else(|| Problem::new(Code::InvalidParameter, "expected names of event types, comma-separated").field("types"))
-    });
-    known.collect()
-}
-
 /// A page and the log's head.
 async fn read(app: &AppState, caller: &Caller, query: &Query) -> Result<(Events, i64), Problem> {
     match events::read(&app.pool, caller.viewer(), query).await? {
@@ -239,16 +189,4 @@ fn answer((events, head): (Events, i64)) -> Result<Response, Problem> {
     let mut response = Json(events).into_response();
     response.headers_mut().insert(SEQ, HeaderValue::from(head));
     Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_types_are_refused_and_no_types_mean_all() {
-        assert!(parse_types(None).unwrap().is_empty());
-        assert_eq!(parse_types(Some("message, session.status")).unwrap(), [EventType::Message, EventType::SessionStatus]);
-        assert!(parse_types(Some("message,nope")).is_err() && parse_types(Some("")).is_err());
-    }
 }

@@ -5,8 +5,9 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -47,6 +48,34 @@ pub async fn tell(redis: &Redis, told: &Ephemeral) -> Result<(), QueueError> {
     Ok(redis::cmd("PUBLISH").arg(keys::new_events(told.tenant)).arg(text).query_async(&mut redis.shared()).await?)
 }
 
+/// An event of the log, and its JSON: written once, however many are shown it.
+#[derive(Debug)]
+pub struct Logged {
+    event: Event,
+    json: OnceLock<Box<str>>,
+}
+
+impl Logged {
+    /// The envelope, as every transport carries it.
+    pub fn json(&self) -> &str {
+        // An envelope is always JSON.
+        self.json.get_or_init(|| serde_json::to_string(&self.event).unwrap_or_default().into_boxed_str())
+    }
+}
+
+impl From<Event> for Logged {
+    fn from(event: Event) -> Self {
+        Self { event, json: OnceLock::new() }
+    }
+}
+
+impl Deref for Logged {
+    type Target = Event;
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
 /// The readers of a process. Clones share them. A reader ends with its last follower, and the connection with the last reader.
 #[derive(Clone)]
 pub struct Readers(Arc<Inner>);
@@ -66,7 +95,7 @@ struct Rooms {
 
 /// What a reader and its followers share.
 struct Room {
-    events: broadcast::Sender<Arc<Event>>,
+    events: broadcast::Sender<Arc<Logged>>,
     /// What is in no log: lost for whoever does not listen, or not fast enough.
     told: broadcast::Sender<Arc<Ephemeral>>,
     /// All up to here has been sent; raised before the event is.
@@ -182,7 +211,7 @@ async fn hear(inner: Arc<Inner>, mut ears: Ears) {
 }
 
 impl Room {
-    fn new(events: broadcast::Sender<Arc<Event>>, last: i64) -> Self {
+    fn new(events: broadcast::Sender<Arc<Logged>>, last: i64) -> Self {
         Self {
             events,
             told: broadcast::Sender::new(TOLD),
@@ -242,7 +271,7 @@ impl Reader {
     fn say(&self, event: Event) {
         self.room.last.store(event.seq, Ordering::Release);
         // Nobody listens: the reader is about to end.
-        let _ = self.room.events.send(Arc::new(event));
+        let _ = self.room.events.send(Arc::new(event.into()));
     }
 
     /// As far as the stream continues without a hole.
@@ -287,17 +316,17 @@ pub struct Follow {
     readers: Readers,
     tenant: TenantId,
     room: Arc<Room>,
-    events: broadcast::Receiver<Arc<Event>>,
+    events: broadcast::Receiver<Arc<Logged>>,
     /// What has been given out.
     last: i64,
     /// What is known to exist.
     known: i64,
-    ready: VecDeque<Arc<Event>>,
+    ready: VecDeque<Arc<Logged>>,
 }
 
 impl Follow {
     /// The next event. May be dropped and called again: nothing is lost.
-    pub async fn next(&mut self) -> Arc<Event> {
+    pub async fn next(&mut self) -> Arc<Logged> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 self.last = event.seq;
@@ -321,7 +350,7 @@ impl Follow {
     }
 
     /// The next event and those that are there behind it, at most `most`. May be dropped and called again: nothing is lost.
-    pub async fn batch(&mut self, most: usize) -> Vec<Arc<Event>> {
+    pub async fn batch(&mut self, most: usize) -> Vec<Arc<Logged>> {
         let mut events = vec![self.next().await];
         while events.len() < most {
             if let Some(event) = self.ready.pop_front() {
@@ -364,7 +393,7 @@ impl Follow {
     async fn fetch(&mut self) {
         match store::counters::after(&self.readers.0.pool, self.tenant, self.last, PAGE).await {
             Ok(page) if page.is_empty() => self.last = self.known.min(self.last + PAGE),
-            Ok(page) => self.ready.extend(page.into_iter().map(Arc::new)),
+            Ok(page) => self.ready.extend(page.into_iter().map(|event| Arc::new(event.into()))),
             Err(error) => {
                 tracing::warn!(%error, tenant = %self.tenant, "log not read");
                 tokio::time::sleep(POLL_EVERY).await;

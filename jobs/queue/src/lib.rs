@@ -31,7 +31,7 @@ pub use self::redis::{QueueError, Redis};
 pub use accept::{accept_and_push, accepted_after_all};
 pub use backend::{Done, Entry, LaneBackend};
 pub use codes::Codes;
-pub use events::{Follow, Readers};
+pub use events::{Follow, Logged, Readers};
 pub use hub::Hub;
 pub use lease::{Lease, release_after_death};
 pub use renewal::Round;

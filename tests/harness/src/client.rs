@@ -87,6 +87,11 @@ impl ApiClient {
         Self { http, ..self.clone() }
     }
 
+    /// Where it calls.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The token or key it shows.
     pub fn token(&self) -> &str {
         &self.token

@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod redis;
 pub mod services;
 pub mod simulator;
+pub mod socketio;
 pub mod sse;
 mod stack;
 mod user;

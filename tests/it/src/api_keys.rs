@@ -189,8 +189,8 @@ async fn a_key_with_networks_is_refused_from_elsewhere_whatever_a_header_says() 
 }
 
 /// A name in Redis, of a tenant.
-fn redis_key(tenant: &harness::Tenant, rest: &str) -> String {
-    let shard = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM).checksum(tenant.id.as_bytes()) % 512;
+pub(crate) fn redis_key(tenant: &str, rest: &str) -> String {
+    let shard = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM).checksum(tenant.as_bytes()) % 512;
     format!("zg:{{{shard}}}:{rest}")
 }
 
@@ -203,7 +203,7 @@ async fn what_links_a_phone_is_shown_to_no_key_that_only_reads() {
     let asked = ana.client.ask(Method::POST, "/api/whatsapp/pairing-code", &[("prefer", "wait=0")], Some(body)).await.ok();
     let job = asked["id"].as_str().unwrap().to_owned();
     stack.sql("update job set state = 'succeeded', finished_at = clock_timestamp()").await.unwrap();
-    stack.redis.command(&["SET", &redis_key(&ana, &format!("pair:{}:{job}", ana.id)), "ABCD1234", "PX", "60000"]).await;
+    stack.redis.command(&["SET", &redis_key(&ana.id, &format!("pair:{}:{job}", ana.id)), "ABCD1234", "PX", "60000"]).await;
     let shown = async |client: &harness::ApiClient| client.job(&job).await["result"]["code"].clone();
     let reads = ana.key(json!({"scopes": ["messages:read"]})).await;
     let links = ana.key(json!({"scopes": ["messages:read", "sessions:link"]})).await;
@@ -216,7 +216,7 @@ async fn what_links_a_phone_is_shown_to_no_key_that_only_reads() {
     let mut with = hears_codes.client.stream("/api/events/stream", &[]).await.unwrap();
     let code = json!({"id": "evt_00000000000000000000000000", "seq": null, "type": "session.qr", "timestamp": "2026-01-01T00:00:00.000Z",
         "tenant": ana.id, "session": ana.session, "chat": null, "data": {"qr": "2@code"}});
-    stack.redis.command(&["PUBLISH", &redis_key(&ana, &format!("new:{}", ana.id)), &code.to_string()]).await;
+    stack.redis.command(&["PUBLISH", &redis_key(&ana.id, &format!("new:{}", ana.id)), &code.to_string()]).await;
     assert_eq!(with.event(Duration::from_secs(10)).await["type"], "session.qr");
     // What comes after it is the first that the other hears.
     ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
@@ -244,7 +244,7 @@ async fn a_key_follows_what_it_asked_for_and_sees_the_pages_of_its_sessions_only
     let media = contract::MediaId::new();
     let picture: String = session.uuid().as_bytes().iter().chain(b"\x89PNG").map(|b| format!("{b:02x}")).collect();
     let script = "return redis.call('SET', KEYS[1], (ARGV[1]:gsub('..', function(h) return string.char(tonumber(h, 16)) end)))";
-    stack.redis.command(&["EVAL", script, "1", &redis_key(&ana, &format!("shot:{}:{media}", ana.id)), &picture]).await;
+    stack.redis.command(&["EVAL", script, "1", &redis_key(&ana.id, &format!("shot:{}:{media}", ana.id)), &picture]).await;
     let path = format!("/api/media/{media}");
     for sees in [&ana.client, &controls.client, &tenant_wide.client] {
         let (status, bytes) = sees.bytes(&path, "image/png").await;

@@ -29,6 +29,8 @@ mod once;
 mod placement;
 mod reliability_page;
 mod sessions;
+mod sockets;
+mod sockets_end;
 mod staff;
 mod strangers;
 mod streams;

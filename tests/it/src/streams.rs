@@ -255,7 +255,7 @@ async fn what_commits_after_a_logout_reaches_neither_stream_nor_long_poll() {
 }
 
 /// A token of the same login that ends in a few seconds.
-fn short_lived(stack: &Stack, token: &str, seconds: i64) -> String {
+pub(crate) fn short_lived(stack: &Stack, token: &str, seconds: i64) -> String {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).expect("a JWT")).expect("base64");
     let claims: api::auth::Claims = serde_json::from_slice(&claims).expect("claims");
     api::auth::install();
