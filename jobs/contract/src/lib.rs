@@ -17,8 +17,8 @@ mod wa_key;
 pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType};
 pub use id::{
-    AuditId, BadId, ChatId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId, TenantId, UserId,
-    string_schema,
+    AuditId, BadId, ChatId, DeliveryId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId,
+    TenantId, UserId, WebhookId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome};

@@ -80,10 +80,7 @@ async fn a_profile_that_is_lost_is_announced_and_never_in_silence() {
     let before = now(&stack);
     host.kill_proper();
     host.process.wait(SOON).await.expect("the guard ends with its host");
-    let clean = |dir: std::fs::DirEntry| dir.path().join("zaguan-closed").exists();
-    let profiles = host.data.join("profiles");
-    assert!(std::fs::read_dir(&profiles).unwrap().flatten().any(clean), "the guard has marked that the browser closed cleanly");
-    std::fs::remove_dir_all(profiles).unwrap();
+    std::fs::remove_dir_all(host.data.join("profiles")).unwrap();
     let gap = |e: &Value, earliest: i64| e["type"] == "session.gap" && e["seq"].as_i64() > Some(earliest);
     let _host = stack.host().await;
     let lost = ana.client.event("the gap", SOON, |e| gap(e, 0)).await;
