@@ -179,3 +179,6 @@ impl Connector {
         Ok(addresses)
     }
 }
+
+#[cfg(test)]
+mod tests;

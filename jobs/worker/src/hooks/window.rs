@@ -164,3 +164,98 @@ impl Window {
         self.ready += self.entries.iter().skip(self.ready).take_while(|e| matches!(e.state, State::Done(_))).count();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use contract::EventId;
+    use store::webhook_turns::{Ending, Kind};
+
+    use super::*;
+    use crate::hooks::courier::settlement;
+
+    fn item(seq: i64) -> Item {
+        let row = Waiting {
+            id: DeliveryId::new(),
+            event: EventId::new(),
+            seq: Some(seq),
+            event_type: "message".to_owned(),
+            chat: None,
+            whole_chat: None,
+            kind: Kind::Live,
+            attempt: 0,
+            due_in: Duration::ZERO,
+            body: None,
+        };
+        Item { row, content: Content::Log(seq) }
+    }
+    fn land(window: &mut Window, item: &Item) {
+        let said = settlement(&item.row, None, Ending::Delivered);
+        assert!(window.land(item.row.seq.unwrap(), item.row.id, said));
+    }
+    fn taken(window: &mut Window) -> (i64, usize) {
+        let (cursor, rows) = window.take();
+        (cursor, rows.len())
+    }
+    fn free(window: &mut Window) -> Item {
+        window.next(|_| Way::Free, |_, _| unreachable!()).unwrap().1
+    }
+
+    #[test]
+    fn the_cursor_stops_before_what_is_under_way_whatever_ended_behind_it() {
+        let mut window = Window::behind(10);
+        for seq in [11, 13, 14] {
+            window.push(seq, None, item(seq));
+        }
+        window.read(20);
+        let [first, second, third] = [(); 3].map(|()| free(&mut window));
+        assert_eq!(taken(&mut window), (10, 0));
+        land(&mut window, &second);
+        assert_eq!(taken(&mut window), (10, 0));
+        land(&mut window, &first);
+        assert_eq!(taken(&mut window), (13, 2), "what nobody wanted to be told lies between");
+        assert_eq!(window.unsettled(), 1);
+        land(&mut window, &third);
+        assert_eq!(taken(&mut window), (20, 1));
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn what_must_wait_is_handed_over_in_order_until_there_is_no_room_and_the_rest_stays() {
+        let chats = [ChatId::new(), ChatId::new()];
+        let mut window = Window::behind(0);
+        for seq in 1..=6 {
+            window.push(seq, Some(chats[usize::from(seq % 2 == 0)]), item(seq));
+        }
+        window.read(6);
+        let held = std::cell::RefCell::new(Vec::new());
+        let way = |lane| match (lane == Some(chats[0]), held.borrow().len()) {
+            (false, _) => Way::Busy,
+            (true, 2) => Way::Full,
+            (true, _) => Way::Held,
+        };
+        let none = window.next(way, |_, item| {
+            held.borrow_mut().push(item.row.seq.unwrap());
+            settlement(&item.row, None, Ending::Waiting(Duration::ZERO))
+        });
+        assert!(none.is_none());
+        assert_eq!((held.into_inner(), window.pending()), (vec![1, 3], 4));
+        assert_eq!(taken(&mut window), (1, 1), "the second lies behind one that is not sent");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_read_again_and_its_end_comes_to_nothing() {
+        let mut window = Window::behind(0);
+        for seq in 1..=3 {
+            window.push(seq, None, item(seq));
+        }
+        window.read(9);
+        let [first, second] = [(); 2].map(|()| free(&mut window));
+        land(&mut window, &first);
+        window.cut_behind(1);
+        assert_eq!((window.pending(), window.read_to(), window.len()), (0, 1, 1));
+        assert!(!window.land(2, second.row.id, settlement(&second.row, None, Ending::Delivered)));
+        assert_eq!(taken(&mut window), (1, 1));
+    }
+}
