@@ -9,6 +9,7 @@ mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod services;
 pub mod simulator;
@@ -33,6 +34,12 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// A random word of hex digits.
 pub fn random_word(bytes: usize) -> String {
     random_bytes(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A random key as services take it: base64 of 32 bytes.
+pub fn random_key() -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(random_bytes(32))
 }
 
 pub(crate) fn random_bytes(count: usize) -> Vec<u8> {

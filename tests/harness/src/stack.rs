@@ -157,6 +157,7 @@ impl Stack {
             logs,
             database_url,
             redis_url,
+            master_key: crate::random_key(),
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
@@ -212,7 +213,13 @@ impl Stack {
     /// What kept it from starting.
     pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
         self.workers += 1;
-        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule, "{}").await
+    }
+
+    /// Another worker with `WEBHOOK_TIMINGS`.
+    pub async fn teller(&mut self, timings: &str) -> Worker {
+        self.workers += 1;
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), "{}", timings).await.expect("a worker starts")
     }
 
     /// What its services are told, with other ways to the stores.
@@ -300,6 +307,11 @@ impl Stack {
         crate::visitor::Visitor::open(self.shared.user, &self.folder, &self.shared.logs, language)
             .await
             .expect("a visitor's browser starts")
+    }
+
+    /// `MASTER_KEY` of its services.
+    pub fn master_key(&self) -> &str {
+        &self.shared.master_key
     }
 
     /// Where its files are.

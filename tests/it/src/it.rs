@@ -36,6 +36,7 @@ mod strangers;
 mod streams;
 mod tenants_apart;
 mod tokens;
+mod webhooks_sent;
 mod worker;
 
 use std::time::Duration;

@@ -179,14 +179,15 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>, Worker), 
     let (api, sim) = (stack.api.url(), &stack.sim);
     let env = format!(
         "API_URL={api}\nSIMULATOR_URL={}\nSIMULATOR_PAGE={}\nSIMULATOR_PAGE_LEGACY={}\nSIMULATOR_SPKI={}\nMETRICS_URL={}\n\
-         DATABASE_URL={}\nREDIS_URL={}\nADMIN_EMAIL={email}\nADMIN_PASSWORD={password}\n",
+         DATABASE_URL={}\nREDIS_URL={}\nMASTER_KEY={}\nADMIN_EMAIL={email}\nADMIN_PASSWORD={password}\n",
         sim.url,
         sim.page,
         sim.page_legacy,
         sim.spki,
         stack.api.metrics_url(),
         stack.postgres.url(),
-        stack.redis.url()
+        stack.redis.url(),
+        stack.master_key()
     );
     // Scripts wait for this file: it is there when all is ready, and never half.
     fs::write(here.join("env.new"), env)?;
@@ -259,7 +260,7 @@ async fn stop() -> Result<ExitCode, Error> {
 async fn linked(command: &[String]) -> Result<ExitCode, Error> {
     const PEER: &str = "5511888880000";
     let mut stack = Stack::with(Settings { faults: false, ..Settings::default() }).await?;
-    let _host = stack.try_host(2).await?;
+    let (_host, _worker) = (stack.try_host(2).await?, stack.worker().await);
     let (email, password) = ("admin@zaguan.example", random_word(10));
     let made = stack.make_tenant("Linked", email, &password)?;
     let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
