@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use contract::{ChatId, Event, TenantId};
-use queue::events::Follow;
+use contract::{ChatId, TenantId};
+use queue::{Follow, Logged};
 use store::{
     StoreError,
     webhook_turns::{self, ChatFact, Hook},
@@ -23,7 +23,7 @@ pub enum Pulled {
         /// Up to here all has been judged.
         read_to: i64,
         /// What the webhook is to be told, with the chat that goes on for the event's.
-        wanted: Vec<(Arc<Event>, Option<ChatId>)>,
+        wanted: Vec<(Arc<Logged>, Option<ChatId>)>,
     },
     /// What is next is in the log no longer.
     Gap(Gap),
@@ -72,8 +72,8 @@ async fn open(desk: &Desk, tenant: TenantId, read_to: i64) -> Result<Result<Foll
     desk.readers.follow_from(tenant, read_to).await.map(Ok)
 }
 
-async fn chats(desk: &Desk, tenant: TenantId, hook: &Hook, events: &[Arc<Event>]) -> Result<HashMap<ChatId, ChatFact>, StoreError> {
-    match judge::chats_in_question(hook, events.iter().map(|e| &**e)) {
+async fn chats(desk: &Desk, tenant: TenantId, hook: &Hook, events: &[Arc<Logged>]) -> Result<HashMap<ChatId, ChatFact>, StoreError> {
+    match judge::chats_in_question(hook, events.iter().map(|e| &***e)) {
         chats if chats.is_empty() => Ok(HashMap::new()),
         chats => webhook_turns::chats(&desk.pool, tenant, &chats).await,
     }

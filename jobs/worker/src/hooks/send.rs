@@ -7,8 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use chrono::DateTime;
-use contract::{Event, EventId, WebhookId};
+use contract::{EventId, WebhookId};
 use http::{HeaderMap, StatusCode, header};
+use queue::Logged;
 use serde_json::Value;
 use store::webhook_turns::{self, Kind, Turn};
 
@@ -22,7 +23,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub enum Content {
     /// An event that was just read.
-    Event(Arc<Event>),
+    Event(Arc<Logged>),
     /// The event of this `seq`, as the log has it now: it may have been erased since.
     Log(i64),
     /// What is in no log.
@@ -74,7 +75,7 @@ pub async fn attempt(
         Content::Event(event) => Some(event),
         Content::Body(body) => return say(desk, turn.webhook(), style, (event, body.to_string().into(), kind), line).await,
         Content::Log(seq) => match webhook_turns::event(&desk.pool, turn.tenant(), seq).await {
-            Ok(event) => event.map(Arc::new),
+            Ok(event) => event.map(|event| Arc::new(event.into())),
             Err(error) => {
                 tracing::warn!(%error, webhook = %turn.webhook(), "an event is not read");
                 return (Report::nothing(Verdict::Unread), line);
@@ -82,8 +83,8 @@ pub async fn attempt(
         },
     };
     let Some(content) = content else { return (Report::nothing(Verdict::Expired), line) };
-    let Ok(body) = serde_json::to_vec(&*content) else { return (Report::nothing(Verdict::Expired), line) };
-    let (report, line) = say(desk, turn.webhook(), style, (event, body.into(), kind), line).await;
+    let body = Bytes::copy_from_slice(content.json().as_bytes());
+    let (report, line) = say(desk, turn.webhook(), style, (event, body, kind), line).await;
     if report.verdict == Verdict::Delivered && kind == Kind::Live {
         let lag = (desk.now() - content.timestamp).to_std().unwrap_or_default();
         metrics::histogram!("zaguan_webhook_lag_seconds").record(lag.as_secs_f64());
