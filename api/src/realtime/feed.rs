@@ -1,6 +1,10 @@
 //! One caller's view of its tenant's log, live. Transports only write down what comes out of it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
 use queue::{Follow, Logged};
@@ -22,6 +26,8 @@ use crate::{
 
 /// How often a caller is asked for again. With the second that its standing may be cached, this is how long a revoked one goes on hearing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// All streams of a process look at the same moments, so that one statement answers all of them.
+static LOOKS: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// How old a judgement may be when its event is handed out.
 const JUDGED_FOR: Duration = Duration::from_millis(500);
 /// Events judged at once.
@@ -123,7 +129,7 @@ impl Feed {
             judged_at: now,
             judged: after,
             joined_at: ends.head,
-            look_at: now + LOOK_EVERY,
+            look_at: next_look(),
             speak_at: now + app.timings.stream_keep_alive(),
         })
     }
@@ -222,7 +228,7 @@ impl Feed {
 
     async fn look(&mut self) -> Result<(), Ending> {
         self.caller = self.caller.recheck(&self.app).await.map_err(Ending::Refused)?;
-        self.look_at = Instant::now() + LOOK_EVERY;
+        self.look_at = next_look();
         Ok(())
     }
 
@@ -277,6 +283,11 @@ impl Feed {
         let for_admins = told.kind == EventType::SessionQr && self.caller.admin().is_ok() && self.caller.may_link();
         for_admins && self.filter.chat.is_none() && self.asked_for_kind(&told.kind, told.session)
     }
+}
+
+fn next_look() -> Instant {
+    let looks = LOOKS.elapsed().as_millis() / LOOK_EVERY.as_millis() + 1;
+    *LOOKS + LOOK_EVERY * u32::try_from(looks).unwrap_or(u32::MAX)
 }
 
 fn gap(caller: &Caller, after: i64, ends: &Ends) -> Ephemeral {

@@ -252,50 +252,73 @@ pub struct Status {
     pub now: DateTime<Utc>,
 }
 
-/// How a key is, and that it is being used (written at most once a minute). The hash is a secret of 256 bits: with the id it names its tenant.
+/// How keys are, in the order in which they are asked for, and that they are being used (written at most once a minute). The hash is a secret of
+/// 256 bits: with the id it names its tenant. `None`: no such key.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn status(pool: &PgPool, key: KeyId, hash: &Hash) -> Result<Option<Status>> {
-    let row = sqlx::query!(
-        r#"select k.tenant, k.created_by, u.rol, u.state, t.state as tenant_state, k.revoked_at is not null as "revoked!", k.expires_at,
-                  k.scopes, k.limited, k.sessions is not null as "listed!", k.cidrs::text[] as cidrs, clock_timestamp() as "now!",
-                  k.last_used_at is null or k.last_used_at < clock_timestamp() - interval '1 minute' as "note!"
-             from api_key k join app_user u on u.id = k.created_by and u.tenant = k.tenant join tenant t on t.id = k.tenant
-            where k.id = $1 and k.secret_hash = $2"#,
-        key.uuid(),
-        hash.as_slice()
+pub async fn statuses(pool: &PgPool, of: &[(KeyId, Hash)]) -> Result<Vec<Option<Status>>> {
+    let ids: Vec<Uuid> = of.iter().map(|(id, _)| id.uuid()).collect();
+    let hashes: Vec<Vec<u8>> = of.iter().map(|(_, hash)| hash.to_vec()).collect();
+    let rows = sqlx::query!(
+        r#"select a.o as "o!", k.tenant, k.created_by, u.rol, u.state, t.state as tenant_state, k.revoked_at is not null as "revoked!",
+                  k.expires_at, k.scopes, k.limited, k.sessions is not null as "listed!", k.cidrs::text[] as cidrs,
+                  clock_timestamp() as "now!", k.last_used_at is null or k.last_used_at < clock_timestamp() - interval '1 minute' as "note!"
+             from unnest($1::uuid[], $2::bytea[]) with ordinality as a (id, hash, o)
+             join api_key k on k.id = a.id and k.secret_hash = a.hash
+             join app_user u on u.id = k.created_by and u.tenant = k.tenant join tenant t on t.id = k.tenant"#,
+        &ids,
+        &hashes
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    if row.note && !row.revoked {
-        sqlx::query!(
-            "update api_key set last_used_at = clock_timestamp()
-              where tenant = $1 and id = $2 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')",
-            row.tenant,
-            key.uuid()
-        )
-        .execute(pool)
-        .await?;
+    let mut all = vec![None; of.len()];
+    let (mut used, mut tenants) = (Vec::new(), Vec::new());
+    for row in rows {
+        let Some(at) = usize::try_from(row.o - 1).ok().filter(|at| *at < of.len()) else { continue };
+        if row.note && !row.revoked {
+            used.push(ids[at]);
+            tenants.push(row.tenant);
+        }
+        let Some(rol) = Rol::from_name(&row.rol) else { continue };
+        all[at] = Some(Status {
+            tenant: TenantId::from_uuid(row.tenant),
+            maker: UserId::from_uuid(row.created_by),
+            rol,
+            standing: Standing::of(&row.state, &row.tenant_state),
+            revoked: row.revoked,
+            expires_at: row.expires_at,
+            scopes: scopes(&row.scopes),
+            reach: match (row.limited, row.listed) {
+                (false, _) => Reach::Tenant,
+                (true, true) => Reach::Sessions,
+                (true, false) => Reach::Chats,
+            },
+            cidrs: row.cidrs,
+            now: row.now,
+        });
     }
-    let Some(rol) = Rol::from_name(&row.rol) else { return Ok(None) };
-    Ok(Some(Status {
-        tenant: TenantId::from_uuid(row.tenant),
-        maker: UserId::from_uuid(row.created_by),
-        rol,
-        standing: Standing::of(&row.state, &row.tenant_state),
-        revoked: row.revoked,
-        expires_at: row.expires_at,
-        scopes: scopes(&row.scopes),
-        reach: match (row.limited, row.listed) {
-            (false, _) => Reach::Tenant,
-            (true, true) => Reach::Sessions,
-            (true, false) => Reach::Chats,
-        },
-        cidrs: row.cidrs,
-        now: row.now,
-    }))
+    note_use(pool, &tenants, &used).await?;
+    Ok(all)
+}
+
+async fn note_use(pool: &PgPool, tenants: &[Uuid], keys: &[Uuid]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    // In the order of their ids, so that two processes that note the same do not wait for each other in a ring.
+    sqlx::query!(
+        "with used as (
+             select k.id from api_key k join unnest($1::uuid[], $2::uuid[]) as a (tenant, id) on k.tenant = a.tenant and k.id = a.id
+              where k.last_used_at is null or k.last_used_at < clock_timestamp() - interval '1 minute'
+              order by k.id for no key update of k)
+         update api_key set last_used_at = clock_timestamp() from used where api_key.id = used.id",
+        tenants,
+        keys
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Whether a key's list of sessions has this one, or it has no list.

@@ -108,32 +108,37 @@ pub struct Status {
     pub now: DateTime<Utc>,
 }
 
-/// The standing of a user and of the login (`family`) a token came from. `None`: no such user.
+/// The standings of users and of the logins (`family`) that their tokens came from, in the order in which they are asked for. `None`: no such
+/// user.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn status(pool: &PgPool, tenant: TenantId, user: UserId, family: Uuid) -> Result<Option<Status>> {
-    let row = sqlx::query!(
-        r#"select u.rol, u.state, u.can_start_chats, t.state as tenant_state, clock_timestamp() as "now!",
+pub async fn statuses(pool: &PgPool, of: &[(TenantId, UserId, Uuid)]) -> Result<Vec<Option<Status>>> {
+    let tenants: Vec<Uuid> = of.iter().map(|(tenant, ..)| tenant.uuid()).collect();
+    let users: Vec<Uuid> = of.iter().map(|(_, user, _)| user.uuid()).collect();
+    let families: Vec<Uuid> = of.iter().map(|(.., family)| *family).collect();
+    let rows = sqlx::query!(
+        r#"select a.o as "o!", u.rol, u.state, u.can_start_chats, t.state as tenant_state, clock_timestamp() as "now!",
                   exists (select 1 from refresh_token r
-                           where r.family = $3 and r.tenant = $1 and r.app_user = $2 and r.revoked_at is null
+                           where r.family = a.family and r.tenant = a.tenant and r.app_user = a.app_user and r.revoked_at is null
                              and r.generation = u.generation) as "live!"
-             from app_user u join tenant t on t.id = u.tenant where u.tenant = $1 and u.id = $2"#,
-        tenant.uuid(),
-        user.uuid(),
-        family
+             from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as a (tenant, app_user, family, o)
+             join app_user u on u.tenant = a.tenant and u.id = a.app_user join tenant t on t.id = u.tenant"#,
+        &tenants,
+        &users,
+        &families
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await?;
-    Ok(row.and_then(|r| {
-        Some(Status {
-            rol: Rol::from_name(&r.rol)?,
-            standing: Standing::of(&r.state, &r.tenant_state),
-            login_live: r.live,
-            can_start_chats: r.can_start_chats,
-            now: r.now,
-        })
-    }))
+    let mut all = vec![None; of.len()];
+    for row in rows {
+        let place = usize::try_from(row.o - 1).ok().and_then(|at| all.get_mut(at));
+        if let (Some(place), Some(rol)) = (place, Rol::from_name(&row.rol)) {
+            let standing = Standing::of(&row.state, &row.tenant_state);
+            *place = Some(Status { rol, standing, login_live: row.live, can_start_chats: row.can_start_chats, now: row.now });
+        }
+    }
+    Ok(all)
 }
 
 /// A person of a tenant.

@@ -97,7 +97,7 @@ async fn a_socket_is_opened_by_a_token_a_key_or_a_ticket_in_auth_and_by_nothing_
         (json!({"token": token, "apiKey": key.client.token()}), "unauthenticated"),
         (json!({"token": token, "ticket": "x"}), "unauthenticated"),
         (json!({"apiKey": sends.client.token()}), "scope_missing"),
-        (json!({"token": token, "afterr": 1}), "invalid_body"),
+        (json!({"token": token, "before": 1}), "invalid_body"),
         (json!({"token": token, "after": "x"}), "invalid_body"),
         (json!({"token": token, "after": -1}), "invalid_parameter"),
         (json!({"token": token, "types": ["nope"]}), "invalid_parameter"),
