@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
-use service::Environment;
+use service::{Environment, seal::MasterKeys};
 
 /// The HTTP service of Zaguan.
 #[derive(Parser)]
@@ -70,6 +70,9 @@ pub struct Serve {
     /// Comma-separated base64 of 32 random bytes each: the first signs tokens, all check them.
     #[arg(long, env = "JWT_KEYS", hide_env_values = true)]
     pub jwt_keys: Option<SecretString>,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub master: MasterKeys,
     /// How callers reach this installation, as https://api.example.com. Tokens name it as their issuer.
     #[arg(long, env = "PUBLIC_URL")]
     pub public_url: Option<String>,
@@ -178,6 +181,9 @@ pub enum BadStart {
     /// A secret that anybody knows.
     #[error("{0}, refused where ZAGUAN_ENV is production")]
     Printed(#[from] service::secrets::PrintedSecret),
+    /// A master key that does not do.
+    #[error("{0}")]
+    MasterKey(#[from] service::seal::BadMasterKey),
     /// A value that no default replaces.
     #[error("{0}")]
     Keys(#[from] crate::auth::BadKeys),
@@ -253,25 +259,26 @@ mod tests {
             }
         }
     }
-    const STORES: [&str; 2] = ["--database-url=postgres://x", "--redis-url=redis://x"];
+    const KEY: &str = "--master-key=x";
+    const STORES: [&str; 3] = ["--database-url=postgres://x", "--redis-url=redis://x", KEY];
 
     #[test]
     fn production_is_the_default_and_names_the_secret_that_is_missing() {
         let config = serve(&STORES, &[]);
         assert!(config.issuer().unwrap_err().to_string().contains("PUBLIC_URL"));
-        let config = serve(&[STORES[0], STORES[1], "--public-url=https://z.test"], &[]);
+        let config = serve(&[STORES[0], STORES[1], KEY, "--public-url=https://z.test"], &[]);
         assert!(config.tokens().map(|_| ()).unwrap_err().to_string().contains("JWT_KEYS"));
     }
 
     #[test]
     fn production_refuses_secrets_that_our_examples_print_and_development_does_not() {
-        let printed = ["--database-url=postgres://zaguan:change-me@db/zaguan", "--redis-url=redis://r"];
+        let printed = ["--database-url=postgres://zaguan:change-me@db/zaguan", "--redis-url=redis://r", KEY];
         assert!(serve(&printed, &[]).check_secrets().unwrap_err().to_string().contains("DATABASE_URL"));
-        let redis = ["--database-url=postgres://db", "--redis-url=redis://:changeme@r"];
+        let redis = ["--database-url=postgres://db", "--redis-url=redis://:changeme@r", KEY];
         assert!(serve(&redis, &[]).check_secrets().unwrap_err().to_string().contains("REDIS_URL"));
-        assert!(serve(&[printed[0], printed[1], "--zaguan-env=development"], &[]).check_secrets().is_ok());
+        assert!(serve(&[printed[0], printed[1], KEY, "--zaguan-env=development"], &[]).check_secrets().is_ok());
         let text = "--jwt-keys=Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUtMTI=";
-        let config = serve(&[STORES[0], STORES[1], "--public-url=https://z.test", text], &[]);
+        let config = serve(&[STORES[0], STORES[1], KEY, "--public-url=https://z.test", text], &[]);
         assert!(config.tokens().map(|_| ()).unwrap_err().to_string().contains("JWT_KEYS"));
     }
 
@@ -282,6 +289,7 @@ mod tests {
             assert!(why.contains(name), "{why}");
         };
         named(&["serve", STORES[0]], "<REDIS_URL>");
+        named(&["serve", STORES[0], STORES[1]], "<MASTER_KEY>");
         named(&[STORES[0], STORES[1], "--api-addr=nowhere"], "<API_ADDR>");
         named(&[STORES[0], STORES[1], r#"--timings={"leaseTtlMs": 1}"#], "<TIMINGS>");
         named(&["tenant", "create", STORES[0]], "<PASSWORD_FILE>");

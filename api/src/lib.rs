@@ -80,7 +80,9 @@ mod tests {
         auth::install();
         let tokens = auth::Tokens::read(&STANDARD.encode([7; 32]), "http://z.test".into(), false).unwrap();
         let pool = store::connect_lazy("postgres://nobody@127.0.0.1:1/none", 1).unwrap();
-        AppState::new(pool, queue::Redis::connect("redis://127.0.0.1:1").await.unwrap(), tokens, Timings::default())
+        let keys = service::seal::MasterKeys { master_key: STANDARD.encode([7; 32]).into(), master_key_previous: None };
+        let sealer = keys.sealer(service::Environment::Development).unwrap();
+        AppState::new(pool, queue::Redis::connect("redis://127.0.0.1:1").await.unwrap(), (tokens, sealer), Timings::default())
     }
     async fn send(request: Request<Body>) -> Response {
         router(state().await).oneshot(request).await.unwrap()

@@ -25,7 +25,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
     let _ = rustls::crypto::ring::default_provider().install_default();
     auth::install();
     config.check_secrets()?;
-    let tokens = config.tokens()?;
+    let keys = (config.tokens()?, config.master.sealer(config.zaguan_env)?);
     let url = config.database_url.expose_secret();
     let pool = match config.lambda {
         // A function starts once a caller waits; it finds out then.
@@ -39,7 +39,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         .with_firehose_bodies(config.firehose_bodies);
     let proxies = auth::address::TrustedProxies::read(&config.trusted_proxies).map_err(|why| format!("TRUSTED_PROXIES: {why}"))?;
     let origins = Origins::read(&config.cors_origins).map_err(|why| format!("CORS_ORIGINS: {why}"))?;
-    Ok(AppState { origins, on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, tokens, config.timings.clone()) })
+    Ok(AppState { origins, on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, keys, config.timings.clone()) })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.

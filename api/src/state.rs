@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use contract::Timings;
 use queue::{Codes, Redis, events::Readers};
+use service::seal::Sealer;
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +30,8 @@ pub struct AppState {
     pub stopping: CancellationToken,
     /// Signs and checks access tokens.
     pub tokens: Arc<Tokens>,
+    /// Seals what is kept to be read again.
+    pub sealer: Arc<Sealer>,
     /// Checks passwords.
     pub passwords: Passwords,
     /// Whether token holders still count, at most a second old.
@@ -47,7 +50,7 @@ pub struct AppState {
 
 impl AppState {
     /// Puts the parts together.
-    pub fn new(pool: PgPool, redis: Redis, tokens: Tokens, timings: Timings) -> Self {
+    pub fn new(pool: PgPool, redis: Redis, (tokens, sealer): (Tokens, Sealer), timings: Timings) -> Self {
         let tasks = TaskTracker::new();
         Self {
             readers: Readers::new(redis.clone(), pool.clone(), tasks.clone()),
@@ -57,6 +60,7 @@ impl AppState {
             tasks,
             stopping: CancellationToken::new(),
             tokens: Arc::new(tokens),
+            sealer: Arc::new(sealer),
             passwords: Passwords::default(),
             standings: Arc::default(),
             limits: Arc::default(),

@@ -1,7 +1,8 @@
-//! What every service's process does alike: how it reads its settings, how strict it is, what it says about itself.
+//! What every service's process does alike: how it reads its settings, how strict it is, what it keeps sealed, what it says about itself.
 
 mod arguments;
 mod environment;
+pub mod seal;
 pub mod secrets;
 pub mod telemetry;
 

@@ -1,10 +1,13 @@
 //! Every setting of the worker, read once.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{error::Error, ffi::OsString, net::SocketAddr};
 
 use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
-use service::Environment;
+use service::{
+    Environment,
+    seal::{MasterKeys, Sealer},
+};
 use store::retention::Days;
 
 use crate::schedule::Schedule;
@@ -27,6 +30,9 @@ pub struct Config {
     /// Redis, as redis://host:port.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: SecretString,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub master: MasterKeys,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9092")]
     pub metrics_addr: SocketAddr,
@@ -65,10 +71,11 @@ impl Config {
     /// What production does not forgive.
     ///
     /// # Errors
-    /// The variable that holds a secret of our examples.
-    pub fn check(&self) -> Result<(), service::secrets::PrintedSecret> {
+    /// The variable that holds a secret of our examples, or a key that is none.
+    pub fn check(&self) -> Result<Sealer, Box<dyn Error + Send + Sync>> {
         self.zaguan_env
-            .refuse_printed(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])
+            .refuse_printed(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])?;
+        Ok(self.master.sealer(self.zaguan_env)?)
     }
 
     /// For how long things are kept.
@@ -82,7 +89,9 @@ mod tests {
     use super::*;
 
     fn read(args: &[&str]) -> Result<Config, clap::Error> {
-        Config::try_parse_from([&["zaguan-worker", "--redis-url=redis://r"], args].concat())
+        Config::try_parse_from(
+            [&["zaguan-worker", "--redis-url=redis://r", "--master-key=8zy1V2vgv+ALPlLdaZYHMwoFAIeZq3pT6FWhx1CcPfI="], args].concat(),
+        )
     }
 
     #[test]

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// # Errors
 /// What kept it from starting; the variable is named.
 pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
-    config.check()?;
+    config.check().map(drop)?;
     service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
     let metrics = probes::count()?;
     let pool =

@@ -34,6 +34,12 @@ pub fn random_word(bytes: usize) -> String {
     random_bytes(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// A random key as services take it: base64 of 32 bytes.
+pub fn random_key() -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(random_bytes(32))
+}
+
 pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");

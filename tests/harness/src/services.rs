@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -32,6 +31,8 @@ pub struct Shared {
     pub database_url: String,
     /// Redis.
     pub redis_url: String,
+    /// `MASTER_KEY` of API and worker.
+    pub master_key: String,
     /// `TIMINGS`.
     pub timings: String,
     /// Where fault points ask.
@@ -43,6 +44,7 @@ impl Shared {
         let mut command = self.user.tied(self.bin.join(program), signal);
         command.current_dir(&self.bin).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.bin).env("LANG", "C.UTF-8");
         command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).env("TIMINGS", &self.timings);
+        command.env("MASTER_KEY", &self.master_key);
         command.env("ZAGUAN_ENV", "development").env("RUST_LOG", "info");
         if let Some(faults) = &self.faults {
             command.env("ZAGUAN_FAULTS", faults);
@@ -120,7 +122,7 @@ impl Api {
     /// # Errors
     /// What kept it from starting.
     pub async fn start(shared: &Shared) -> Result<Self, Error> {
-        let keys = STANDARD.encode(crate::random_bytes(32));
+        let keys = crate::random_key();
         let (port, metrics) = (crate::free_port(), crate::free_port());
         let process = Self::run("api", shared, &keys, (port, port), metrics)?;
         let api = Self { name: "api", shared: shared.clone(), keys, public: port, port, metrics, process };

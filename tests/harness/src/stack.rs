@@ -157,6 +157,7 @@ impl Stack {
             logs,
             database_url,
             redis_url,
+            master_key: crate::random_key(),
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
@@ -300,6 +301,11 @@ impl Stack {
         crate::visitor::Visitor::open(self.shared.user, &self.folder, &self.shared.logs, language)
             .await
             .expect("a visitor's browser starts")
+    }
+
+    /// `MASTER_KEY` of its services.
+    pub fn master_key(&self) -> &str {
+        &self.shared.master_key
     }
 
     /// Where its files are.

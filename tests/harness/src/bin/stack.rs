@@ -179,14 +179,15 @@ async fn start(here: &Path, hosts: usize) -> Result<(Stack, Vec<Host>, Worker), 
     let (api, sim) = (stack.api.url(), &stack.sim);
     let env = format!(
         "API_URL={api}\nSIMULATOR_URL={}\nSIMULATOR_PAGE={}\nSIMULATOR_PAGE_LEGACY={}\nSIMULATOR_SPKI={}\nMETRICS_URL={}\n\
-         DATABASE_URL={}\nREDIS_URL={}\nADMIN_EMAIL={email}\nADMIN_PASSWORD={password}\n",
+         DATABASE_URL={}\nREDIS_URL={}\nMASTER_KEY={}\nADMIN_EMAIL={email}\nADMIN_PASSWORD={password}\n",
         sim.url,
         sim.page,
         sim.page_legacy,
         sim.spki,
         stack.api.metrics_url(),
         stack.postgres.url(),
-        stack.redis.url()
+        stack.redis.url(),
+        stack.master_key()
     );
     // Scripts wait for this file: it is there when all is ready, and never half.
     fs::write(here.join("env.new"), env)?;
