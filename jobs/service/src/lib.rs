@@ -1,5 +1,6 @@
 //! What every service's process does alike: how it reads its settings, how strict it is, what it keeps sealed, what it says about itself.
 
+pub mod addresses;
 mod arguments;
 mod environment;
 pub mod seal;
