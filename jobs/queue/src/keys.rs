@@ -17,6 +17,8 @@ pub const BIRTH: &str = "zg:birth";
 pub fn throttle(what: &str) -> String {
     format!("zg:throttle:{what}")
 }
+/// Channel: webhooks that the workers should look at.
+pub const HOOKS: &str = "zg:hooks";
 /// Channel: sessions that some host should look at.
 pub const WANTED: &str = "zg:wanted";
 

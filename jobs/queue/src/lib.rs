@@ -8,6 +8,7 @@ pub mod backend;
 pub mod brief;
 pub mod codes;
 pub mod events;
+pub mod hooks;
 pub mod hosts;
 pub mod hub;
 pub mod keys;

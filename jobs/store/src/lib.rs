@@ -39,6 +39,7 @@ pub mod snapshot;
 pub mod tenants;
 pub mod tokens;
 pub mod users;
+pub mod webhooks;
 
 use std::time::Duration;
 

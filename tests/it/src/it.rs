@@ -34,6 +34,7 @@ mod strangers;
 mod streams;
 mod tenants_apart;
 mod tokens;
+mod webhooks_api;
 mod worker;
 
 use std::time::Duration;
