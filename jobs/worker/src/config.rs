@@ -6,18 +6,19 @@ use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
 use service::{
     Environment,
+    addresses::Allowed,
     seal::{MasterKeys, Sealer},
 };
 use store::retention::Days;
 
-use crate::schedule::Schedule;
+use crate::{hooks::settings::Settings, schedule::Schedule};
 
-/// `zaguan-worker`: retention, expiry and other housekeeping.
+/// `zaguan-worker`: webhooks, and retention, expiry and other housekeeping.
 #[derive(Debug, Parser)]
 #[command(
     name = "zaguan-worker",
     version,
-    about = "Does the housekeeping of an installation: partitions, retention, expiry",
+    about = "Tells webhooks, and does the housekeeping of an installation: partitions, retention, expiry",
     after_help = "Each variable may also be given as NAME_FILE."
 )]
 pub struct Config {
@@ -25,7 +26,7 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
     /// How many connections to Postgres this process may open.
-    #[arg(long, env = "DATABASE_POOL", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, env = "DATABASE_POOL", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_pool: u32,
     /// Redis, as redis://host:port.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
@@ -51,6 +52,14 @@ pub struct Config {
     /// Intervals that differ from their defaults, as JSON: {"everyMs": {"jobs.expired": 5000}}.
     #[arg(long, env = "SCHEDULE", default_value = "{}", value_parser = Schedule::read)]
     pub schedule: Schedule,
+    /// Networks that webhooks may reach though they are not public, as 127.0.0.0/8, comma-separated. In development only.
+    #[arg(long, env = "WEBHOOK_ALLOW", default_value = "")]
+    pub webhook_allow: Allowed,
+    /// Of telling webhooks, what differs from the defaults, as JSON: {"leaseMs", "lookEveryMs", "connectWithinMs", "answerWithinMs",
+    /// "keepConnectionMs", "retryAfterMs": [5000, ...], "retryAfterCapMs", "pauseAfterMs", "pauseFailures", "attemptsAtOnce",
+    /// "attemptsAtOncePerTenant"}.
+    #[arg(long, env = "WEBHOOK_TIMINGS", default_value = "{}", value_parser = Settings::read)]
+    pub webhook_timings: Settings,
     /// Whether the operator's firehose in Redis carries the bodies of events: what people wrote.
     #[arg(long, env = "FIREHOSE_BODIES", default_value_t = false, action = clap::ArgAction::Set)]
     pub firehose_bodies: bool,
@@ -75,6 +84,9 @@ impl Config {
     pub fn check(&self) -> Result<Sealer, Box<dyn Error + Send + Sync>> {
         self.zaguan_env
             .refuse_printed(&[("DATABASE_URL", self.database_url.expose_secret()), ("REDIS_URL", self.redis_url.expose_secret())])?;
+        if self.zaguan_env.is_production() && !self.webhook_allow.is_empty() {
+            return Err("WEBHOOK_ALLOW is for development: in production webhooks reach the public internet only".into());
+        }
         Ok(self.master.sealer(self.zaguan_env)?)
     }
 
@@ -100,6 +112,8 @@ mod tests {
             (&[][..], "DATABASE_URL"),
             (&["--database-url=x", "--event-days=0"], "EVENT_DAYS"),
             (&["--database-url=x", r#"--schedule={"everyMs": {"nope": 1}}"#], "SCHEDULE"),
+            (&["--database-url=x", r#"--webhook-timings={"leaseMs": 1}"#], "WEBHOOK_TIMINGS"),
+            (&["--database-url=x", "--webhook-allow=here"], "WEBHOOK_ALLOW"),
         ] {
             let why = read(args).map(|_| ()).unwrap_err().to_string();
             assert!(why.contains(name), "{why}");
@@ -111,6 +125,8 @@ mod tests {
         let example = "--database-url=postgres://zaguan:change-me@db/zaguan";
         assert!(read(&[example]).unwrap().check().unwrap_err().to_string().contains("DATABASE_URL"));
         assert!(read(&[example, "--zaguan-env=development"]).unwrap().check().is_ok());
-        assert!(read(&["--database-url=postgres://zaguan:s3cret@db/zaguan"]).unwrap().check().is_ok());
+        let good = "--database-url=postgres://zaguan:s3cret@db/zaguan";
+        assert!(read(&[good]).unwrap().check().is_ok());
+        assert!(read(&[good, "--webhook-allow=127.0.0.1"]).unwrap().check().unwrap_err().to_string().contains("WEBHOOK_ALLOW"));
     }
 }

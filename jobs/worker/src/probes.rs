@@ -30,7 +30,7 @@ pub struct Probed {
 /// # Errors
 /// Where something counts already.
 pub fn count() -> Result<PrometheusHandle, BuildError> {
-    const SECONDS: [f64; 8] = [0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+    const SECONDS: [f64; 9] = [0.002, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
     PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?.install_recorder()
 }
 

@@ -11,6 +11,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    hooks::{
+        connect::Connector,
+        desk::{self, Desk},
+    },
     probes::{self, Probed},
     queue::{self, Carrier},
     schedule,
@@ -25,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// # Errors
 /// What kept it from starting; the variable is named.
 pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
-    config.check().map(drop)?;
+    let sealer = config.check()?;
     service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
     let metrics = probes::count()?;
     let pool =
@@ -42,7 +46,12 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
             tracing::error!(cause = %why, "probes are not served");
         }
     });
-    let tools = Tools { pool, redis, carrier, days: config.days() };
+    let (days, https_only) = (config.days(), config.zaguan_env.is_production());
+    let connector = Connector::new(config.webhook_allow, https_only, config.webhook_timings.connect_within());
+    let news = ::queue::hooks::listen(&redis, &tasks).map_err(|why| format!("REDIS_URL: {why}"))?;
+    let desk = Desk::new((pool.clone(), redis.clone()), (connector, sealer), config.webhook_timings, tasks.clone());
+    let telling = tasks.spawn(desk::run(desk, news, stopping.clone()));
+    let tools = Tools { pool, redis, carrier, days };
     let releasing = tasks.spawn(schedule::release(tools.clone(), config.schedule.clone(), stopping.clone()));
     let working = tasks.spawn(queue::work(tools, config.schedule, stopping.clone()));
     tracing::info!(address = %config.metrics_addr, "worker started");
@@ -53,7 +62,7 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
         _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
     }
     stopping.cancel();
-    let ended = async { tokio::join!(releasing, working) };
+    let ended = async { tokio::join!(releasing, working, telling) };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("tasks were still running at the end: they run again");
     }

@@ -4,6 +4,7 @@ mod api;
 mod bare;
 mod browser;
 mod cdp;
+mod hooks;
 mod idle;
 mod lanes;
 mod load;
@@ -42,6 +43,8 @@ enum Part {
     Browser,
     /// What a thousand idle sessions cost.
     Idle,
+    /// Telling webhooks, beside a bare HTTP client.
+    Hooks,
 }
 
 #[derive(Subcommand)]
@@ -55,6 +58,18 @@ enum Command {
         /// The public key of the tokens, base64.
         key: String,
     },
+    /// The least that can receive webhooks.
+    Receive {
+        /// Where it listens.
+        addr: SocketAddr,
+    },
+    /// The least that could send them.
+    Post {
+        /// Where to.
+        addr: SocketAddr,
+        /// Over how many connections.
+        connections: i64,
+    },
 }
 
 #[tokio::main]
@@ -62,6 +77,8 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
         Some(Command::Bare { addr, redis, key }) => bare::serve(*addr, redis, key).await,
+        Some(Command::Receive { addr }) => hooks::receive(*addr).await,
+        Some(Command::Post { addr, connections }) => hooks::post(*addr, *connections).await,
         None => run(&args).await,
     };
     match done {
@@ -81,6 +98,9 @@ async fn run(args: &Args) -> Result<(), Error> {
     }
     if wanted(Part::Idle) {
         idle::measure(&mut report).await?;
+    }
+    if wanted(Part::Hooks) {
+        hooks::measure(&mut report).await?;
     }
     if wanted(Part::Api) || wanted(Part::Browser) {
         let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;

@@ -9,6 +9,7 @@ mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod services;
 pub mod simulator;

@@ -280,14 +280,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one. `schedule`: its `SCHEDULE`.
+    /// Starts one. `schedule`: its `SCHEDULE`; `webhooks`: its `WEBHOOK_TIMINGS`.
     ///
     /// # Errors
     /// What kept it from starting.
-    pub async fn start(shared: &Shared, name: &str, schedule: &str) -> Result<Self, Error> {
+    pub async fn start(shared: &Shared, name: &str, schedule: &str, webhooks: &str) -> Result<Self, Error> {
         let metrics = crate::free_port();
         let mut command = shared.command("zaguan-worker", "KILL");
         command.env("METRICS_ADDR", format!("127.0.0.1:{metrics}")).env("SCHEDULE", schedule);
+        command.env("WEBHOOK_ALLOW", "127.0.0.1").env("WEBHOOK_TIMINGS", webhooks);
         let mut worker = Self { metrics, process: Process::start(name, &shared.logs, command)? };
         let (http, url) = (reqwest::Client::new(), worker.url("/readyz"));
         until("a worker", Duration::from_secs(20), || {

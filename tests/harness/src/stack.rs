@@ -213,7 +213,13 @@ impl Stack {
     /// What kept it from starting.
     pub async fn try_worker(&mut self, schedule: &str) -> Result<Worker, Error> {
         self.workers += 1;
-        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule).await
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), schedule, "{}").await
+    }
+
+    /// Another worker with `WEBHOOK_TIMINGS`.
+    pub async fn teller(&mut self, timings: &str) -> Worker {
+        self.workers += 1;
+        Worker::start(&self.shared, &format!("worker-{}", self.workers), "{}", timings).await.expect("a worker starts")
     }
 
     /// What its services are told, with other ways to the stores.

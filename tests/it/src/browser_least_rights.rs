@@ -66,7 +66,7 @@ async fn every_service_does_its_work_with_the_rights_that_an_operator_is_told_to
 
     // The worker: a task through the queue, and its readiness.
     let schedule = r#"{"lookEveryMs": 100, "heartbeatEveryMs": 1000}"#;
-    let worker = Worker::start(&stack.told(stack.postgres.url(), redis_url(&stack, "worker")), "worker", schedule).await.unwrap();
+    let worker = Worker::start(&stack.told(stack.postgres.url(), redis_url(&stack, "worker")), "worker", schedule, "{}").await.unwrap();
     until_true("every task to be done once", SOON, async || {
         let text = reqwest::get(worker.url("/metrics")).await.unwrap().text().await.unwrap();
         text.lines().filter(|l| l.starts_with("zaguan_task_runs_total") && l.contains(r#"outcome="done""#)).count() == 7

@@ -35,6 +35,8 @@ mod streams;
 mod tenants_apart;
 mod tokens;
 mod webhooks_api;
+mod webhooks_sent;
+mod webhooks_whole;
 mod worker;
 
 use std::time::Duration;

@@ -260,7 +260,7 @@ async fn stop() -> Result<ExitCode, Error> {
 async fn linked(command: &[String]) -> Result<ExitCode, Error> {
     const PEER: &str = "5511888880000";
     let mut stack = Stack::with(Settings { faults: false, ..Settings::default() }).await?;
-    let _host = stack.try_host(2).await?;
+    let (_host, _worker) = (stack.try_host(2).await?, stack.worker().await);
     let (email, password) = ("admin@zaguan.example", random_word(10));
     let made = stack.make_tenant("Linked", email, &password)?;
     let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
