@@ -25,8 +25,9 @@ create table webhook (
     secret bytea not null,
     previous_secret bytea,
     previous_until timestamptz,
-    -- Sealed: a JSON object of headers of the tenant's own.
+    -- Sealed: a JSON object of headers of the tenant's own. Their names are no secret.
     headers bytea,
+    header_names text[] not null default '{}',
     -- Everything up to here is settled or waits in `webhook_delivery`.
     cursor_seq bigint not null,
     -- Up to here it has been sent before: a replay turns the cursor back and remembers where it stood.
@@ -43,6 +44,8 @@ create table webhook (
 ) with (fillfactor = 50);
 create index webhook_tenant_idx on webhook (tenant, id);
 create index webhook_free_idx on webhook (held_until nulls first) where state = 'active';
+
+create trigger webhook_quota before insert on webhook for each row execute function keep_quota('webhooks', 'true');
 
 create table webhook_delivery (
     id uuid primary key,

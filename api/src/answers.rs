@@ -26,6 +26,10 @@ const OWN: &[(&str, &[Code])] = &[
     ("createKey", &[Code::NotFound, Code::InvalidId, Code::QuotaExceeded]),
     ("grantToUser", &[Code::Unsupported]),
     ("grantToKey", &[Code::Unsupported, Code::KeyUnlimited]),
+    ("createWebhook", &[Code::NotFound, Code::InvalidId, Code::QuotaExceeded]),
+    ("redeliverWebhook", &[Code::DeliveryNotRepeatable, Code::EventExpired, Code::QuotaExceeded]),
+    ("replayWebhook", &[Code::CursorAhead, Code::CursorExpired]),
+    ("testWebhook", &[Code::WebhookNotActive, Code::QuotaExceeded]),
     ("createSession", &[Code::SessionNameTaken, Code::QuotaExceeded]),
     ("deleteSession", &[Code::SessionIsDefault, Code::AcceptanceUnknown]),
     ("changeSession", &[Code::SessionNameTaken]),
@@ -99,7 +103,7 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     if named("Idempotency-Key") {
         codes.insert(Code::IdempotencyKeyReused);
     }
-    if named("Idempotency-Key") && named("Prefer") {
+    if named("Idempotency-Key") && named("Prefer") && operation_id(operation) != "testWebhook" {
         codes.insert(Code::AcceptanceUnknown);
         codes.extend(FailureCode::ALL.iter().copied().map(Code::Job));
         if named("chat") || ["send", "resendJob"].contains(&&*operation_id(operation)) {

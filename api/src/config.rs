@@ -5,7 +5,9 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
-use service::{Environment, seal::MasterKeys};
+use service::{Environment, addresses::Allowed, seal::MasterKeys};
+
+use crate::webhook_rules::UrlRules;
 
 /// The HTTP service of Zaguan.
 #[derive(Parser)]
@@ -82,6 +84,9 @@ pub struct Serve {
     /// Origins whose pages may call this API from a browser, comma-separated, each exactly as browsers write it: https://app.example.com.
     #[arg(long, env = "CORS_ORIGINS", default_value = "")]
     pub cors_origins: String,
+    /// Networks that webhooks may reach though they are not public, as 127.0.0.0/8, comma-separated. In development only.
+    #[arg(long, env = "WEBHOOK_ALLOW", default_value = "")]
+    pub webhook_allow: Allowed,
     /// Durations of the protocol that differ from their defaults, as JSON: {"leaseTtlMs": 2000}.
     #[arg(long, env = "TIMINGS", default_value = "{}", value_parser = Timings::read)]
     pub timings: Timings,
@@ -187,6 +192,9 @@ pub enum BadStart {
     /// A value that no default replaces.
     #[error("{0}")]
     Keys(#[from] crate::auth::BadKeys),
+    /// Production that would let webhooks in.
+    #[error("WEBHOOK_ALLOW is for development: in production webhooks reach the public internet only")]
+    WebhookAllow,
     /// Not an address that callers could use.
     #[error("PUBLIC_URL must be an absolute http(s) URL without a trailing slash")]
     PublicUrl,
@@ -218,6 +226,17 @@ impl Serve {
             None if self.is_production() => Err(BadStart::Missing("PUBLIC_URL", "how callers reach this installation")),
             None => Ok(format!("http://{}", self.api_addr)),
         }
+    }
+
+    /// Where webhooks may lead.
+    ///
+    /// # Errors
+    /// [`BadStart`].
+    pub fn webhook_urls(&self) -> Result<UrlRules, BadStart> {
+        if self.is_production() && !self.webhook_allow.is_empty() {
+            return Err(BadStart::WebhookAllow);
+        }
+        Ok(UrlRules { https_only: self.is_production(), allowed: self.webhook_allow.clone() })
     }
 
     /// The token keys. Development makes one where none is given: every restart then logs everybody out.
@@ -277,6 +296,8 @@ mod tests {
         let redis = ["--database-url=postgres://db", "--redis-url=redis://:changeme@r", KEY];
         assert!(serve(&redis, &[]).check_secrets().unwrap_err().to_string().contains("REDIS_URL"));
         assert!(serve(&[printed[0], printed[1], KEY, "--zaguan-env=development"], &[]).check_secrets().is_ok());
+        let allow = serve(&[STORES[0], STORES[1], KEY, "--webhook-allow=127.0.0.1"], &[]);
+        assert!(allow.webhook_urls().unwrap_err().to_string().contains("WEBHOOK_ALLOW"));
         let text = "--jwt-keys=Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUtMTI=";
         let config = serve(&[STORES[0], STORES[1], KEY, "--public-url=https://z.test", text], &[]);
         assert!(config.tokens().map(|_| ()).unwrap_err().to_string().contains("JWT_KEYS"));

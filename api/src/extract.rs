@@ -298,6 +298,13 @@ impl PathName for contract::GrantId {
     const NAME: &'static str = "grant";
 }
 
+impl PathName for contract::WebhookId {
+    const NAME: &'static str = "webhook";
+}
+impl PathName for contract::DeliveryId {
+    const NAME: &'static str = "delivery";
+}
+
 /// An id in the path, under the name of its kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Named<T>(pub T);

@@ -21,6 +21,7 @@ mod routes;
 pub mod serve;
 pub mod state;
 pub mod timestamp;
+pub mod webhook_rules;
 
 use std::sync::Arc;
 

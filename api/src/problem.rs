@@ -106,6 +106,12 @@ codes! {
     JobFinished = "job_finished", CONFLICT, "The job has ended", false;
     /// The job cannot be sent again: it has not ended, it succeeded, or it sends nothing.
     JobNotResendable = "job_not_resendable", CONFLICT, "The job cannot be sent again", false;
+    /// The webhook is paused or disabled: make it active first.
+    WebhookNotActive = "webhook_not_active", CONFLICT, "The webhook is not active", false;
+    /// The delivery waits to be sent already, or it was a test call, which is made anew.
+    DeliveryNotRepeatable = "delivery_not_repeatable", CONFLICT, "The delivery cannot be repeated", false;
+    /// The event has been dropped from the log: it can no longer be sent again.
+    EventExpired = "event_expired", GONE, "The event has been dropped", false;
     /// The cursor has never been issued.
     CursorAhead = "cursor_ahead", CONFLICT, "The cursor has never been issued", false;
     /// Events after the cursor have been dropped.

@@ -39,7 +39,14 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
         .with_firehose_bodies(config.firehose_bodies);
     let proxies = auth::address::TrustedProxies::read(&config.trusted_proxies).map_err(|why| format!("TRUSTED_PROXIES: {why}"))?;
     let origins = Origins::read(&config.cors_origins).map_err(|why| format!("CORS_ORIGINS: {why}"))?;
-    Ok(AppState { origins, on_lambda: config.lambda.is_some(), proxies, ..AppState::new(pool, redis, keys, config.timings.clone()) })
+    let webhook_urls = config.webhook_urls()?.into();
+    Ok(AppState {
+        origins,
+        webhook_urls,
+        on_lambda: config.lambda.is_some(),
+        proxies,
+        ..AppState::new(pool, redis, keys, config.timings.clone())
+    })
 }
 
 /// Serves over TCP until SIGTERM or SIGINT: no new connection, held requests answered, then what was accepted finished.

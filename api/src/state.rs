@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     auth::{Passwords, Standings, Tokens, address::TrustedProxies},
     cors::Origins,
+    webhook_rules::UrlRules,
 };
 
 /// Cheap to clone; nothing in it is a caller's.
@@ -40,6 +41,8 @@ pub struct AppState {
     pub limits: Arc<crate::limits::Cache>,
     /// The origins whose pages may call.
     pub origins: Origins,
+    /// Where webhooks may lead.
+    pub webhook_urls: Arc<UrlRules>,
     /// Whose word on where a request came from counts.
     pub proxies: TrustedProxies,
     /// The protocol's durations.
@@ -65,6 +68,7 @@ impl AppState {
             standings: Arc::default(),
             limits: Arc::default(),
             origins: Origins::default(),
+            webhook_urls: Arc::default(),
             proxies: TrustedProxies::default(),
             timings: Arc::new(timings),
             on_lambda: false,

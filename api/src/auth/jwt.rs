@@ -204,7 +204,7 @@ impl Key {
     }
 }
 
-/// A fresh seed as `JWT_KEYS` takes it.
+/// Base64 of 32 bytes that nobody can guess: a seed as `JWT_KEYS` takes it, or another key.
 pub fn random_key() -> Option<String> {
     random().map(|seed| STANDARD.encode(seed))
 }

@@ -29,6 +29,7 @@ mod resend;
 mod send;
 mod sessions;
 mod users;
+mod webhooks;
 
 /// Secrets lie in no cache.
 const NO_STORE: [(HeaderName, &str); 1] = [(http::header::CACHE_CONTROL, "no-store")];
@@ -42,7 +43,7 @@ fn control() -> OpenApiRouter<AppState> {
 
 /// People, machines, and what they may do.
 fn people() -> OpenApiRouter<AppState> {
-    users::router().merge(grants::router()).merge(keys::router()).merge(audit::router())
+    users::router().merge(grants::router()).merge(keys::router()).merge(audit::router()).merge(webhooks::router())
 }
 
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.

@@ -13,6 +13,7 @@ mod session_settings;
 mod session_state;
 mod timings;
 mod wa_key;
+mod webhook;
 
 pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType};
@@ -27,3 +28,4 @@ pub use session_settings::SessionSettings;
 pub use session_state::{Reason, SessionState, Signal, UserAction};
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};
+pub use webhook::{DeliveryKind, DeliveryState, WEBHOOK_TEST, WebhookOrder, WebhookReason, WebhookState, is_logged};

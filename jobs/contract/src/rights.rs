@@ -75,6 +75,18 @@ names! {
         KeyCreated = "key.created",
         /// A key was revoked.
         KeyRevoked = "key.revoked",
+        /// A webhook was made.
+        WebhookCreated = "webhook.created",
+        /// A webhook was changed, paused or made active again.
+        WebhookChanged = "webhook.changed",
+        /// A webhook was deleted.
+        WebhookDeleted = "webhook.deleted",
+        /// A webhook got a new secret.
+        WebhookSecretRotated = "webhook.secret_rotated",
+        /// A webhook was told to begin again from an earlier event.
+        WebhookReplayed = "webhook.replayed",
+        /// One delivery, or all dead ones, of a webhook were asked for again.
+        WebhookRedelivered = "webhook.redelivered",
         /// A session was created, changed, deleted, started, stopped or linked; `detail.operation` says which.
         SessionControlled = "session.controlled",
     }

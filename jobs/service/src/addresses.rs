@@ -72,6 +72,18 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     carries.then(|| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
+/// Ports below 1024 but those of HTTP, and those where databases, queues, caches and consoles listen: nothing there expects a webhook, and some
+/// of it obeys whoever reaches it.
+const REFUSED_PORTS: [u16; 26] = [
+    1433, 1521, 2049, 2375, 2376, 2379, 2380, 3306, 3389, 4369, 5432, 5672, 5984, 6000, 6379, 6432, 6443, 7000, 9042, 9092, 9200, 9300,
+    10250, 10255, 11211, 27017,
+];
+
+/// Whether webhooks do not call this port, wherever it is.
+pub fn is_port_refused(port: u16) -> bool {
+    port < 1024 && port != 80 && port != 443 || REFUSED_PORTS.contains(&port)
+}
+
 /// Networks that are not public and may be reached all the same: `WEBHOOK_ALLOW`, in development only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed(Vec<IpNet>);

@@ -40,6 +40,7 @@ pub mod tenants;
 pub mod tokens;
 pub mod users;
 pub mod webhook_turns;
+pub mod webhooks;
 
 use std::time::Duration;
 

@@ -65,7 +65,8 @@ async fn all(connection: &mut PgConnection, tenant: TenantId) -> Result<Vec<Limi
         r#"select distinct on (name) name, value,
                   case name when 'sessions' then (select count(*) from session where tenant = $1 and deleting_at is null)
                             when 'users' then (select count(*) from app_user where tenant = $1 and state <> 'disabled')
-                            when 'apiKeys' then (select count(*) from api_key where tenant = $1 and revoked_at is null) end as used
+                            when 'apiKeys' then (select count(*) from api_key where tenant = $1 and revoked_at is null)
+                            when 'webhooks' then (select count(*) from webhook where tenant = $1) end as used
              from usage_limit where tenant = $1 or tenant is null
             order by name, tenant nulls last"#,
         tenant.uuid()

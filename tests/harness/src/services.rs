@@ -146,7 +146,7 @@ impl Api {
         let mut command = shared.command("zaguan-api", "KILL");
         command.env("API_ADDR", format!("127.0.0.1:{port}")).env("METRICS_ADDR", format!("127.0.0.1:{metrics}"));
         // Whoever calls from this address is a proxy of ours.
-        command.env("TRUSTED_PROXIES", "127.0.0.99").env("CORS_ORIGINS", PAGE_ORIGIN);
+        command.env("TRUSTED_PROXIES", "127.0.0.99").env("CORS_ORIGINS", PAGE_ORIGIN).env("WEBHOOK_ALLOW", "127.0.0.1");
         command.env("JWT_KEYS", keys).env("PUBLIC_URL", format!("http://127.0.0.1:{public}"));
         Process::start(name, &shared.logs, command)
     }
@@ -154,7 +154,11 @@ impl Api {
     /// What starts another one that is the same to callers. It would listen on the same port.
     pub fn command(&self, shared: &Shared) -> std::process::Command {
         let mut command = shared.command("zaguan-api", "KILL");
-        command.env("JWT_KEYS", &self.keys).env("PUBLIC_URL", self.url()).env("CORS_ORIGINS", PAGE_ORIGIN);
+        command
+            .env("JWT_KEYS", &self.keys)
+            .env("PUBLIC_URL", self.url())
+            .env("CORS_ORIGINS", PAGE_ORIGIN)
+            .env("WEBHOOK_ALLOW", "127.0.0.1");
         command
     }
 

@@ -166,6 +166,8 @@ struct World {
     user_grant: String,
     key: String,
     key_grant: String,
+    webhook: String,
+    delivery: String,
 }
 
 impl World {
@@ -179,7 +181,15 @@ impl World {
         let key = ana.key(json!({"scopes": ["export"], "chats": []})).await.id;
         let key_grant = ana.grant(&key, &chat, "read").await;
         let message = messages["items"][0]["id"].as_str().expect("as the document and the answers are formed").to_owned();
-        Self { ana, chat, job, message, user, user_grant, key, key_grant }
+        let hook = json!({"name": "walked", "url": "https://hooks.example.com/in"});
+        let webhook = ana.client.post("/api/webhooks", hook).await.ok()["id"].as_str().expect("it has an id").to_owned();
+        let delivery = contract::DeliveryId::new();
+        stack.postgres.sql(&format!(
+            "insert into webhook_delivery (id, tenant, webhook, event, seq, type, kind, state)
+             select '{}', tenant, id, gen_random_uuid(), 1, 'message', 'live', 'dead' from webhook",
+            delivery.uuid()
+        ));
+        Self { ana, chat, job, message, user, user_grant, key, key_grant, webhook, delivery: delivery.to_string() }
     }
 
     /// A whole path for an operation; `None`: it has a part that nobody here knows.
@@ -206,6 +216,19 @@ impl World {
             }
             _ => self.ana.session.clone(),
         };
+        let webhook = match operation.name().as_str() {
+            "deleteWebhook" => {
+                let there = self.ana.client.get("/api/webhooks").await.ok();
+                match there["items"].as_array()?.iter().find(|w| w["name"] == "spare") {
+                    Some(left) => left["id"].as_str()?.to_owned(),
+                    None => {
+                        let spare = json!({"name": "spare", "url": "https://hooks.example.com/in"});
+                        self.ana.client.post("/api/webhooks", spare).await.ok()["id"].as_str()?.to_owned()
+                    }
+                }
+            }
+            _ => self.webhook.clone(),
+        };
         let mut path = operation.path.clone();
         let peer = PEER.to_owned();
         let parts = [
@@ -216,6 +239,8 @@ impl World {
             ("grant", grant),
             ("session", &session),
             ("contact", &peer),
+            ("webhook", &webhook),
+            ("delivery", &self.delivery),
         ];
         for (name, value) in parts {
             path = path.replace(&format!("{{{name}}}"), value);
@@ -241,6 +266,9 @@ impl World {
             "inviteUser" => json!({"email": format!("{}@walk.example", harness::random_word(6)), "name": "W", "rol": "EMPLEADO"}),
             "changeUser" => json!({"name": "Walked"}),
             "grantToUser" | "grantToKey" => json!({"session": "default", "chat": "5511222220000", "access": "read"}),
+            "createWebhook" => json!({"name": "walked", "url": "https://hooks.example.com/in"}),
+            "changeWebhook" => json!({"name": "walked"}),
+            "replayWebhook" => json!({"seq": 1}),
             "createKey" => json!({"name": "walked", "scopes": ["media"]}),
             _ => return None,
         };

@@ -108,6 +108,12 @@ fn json_value() -> impl Strategy<Value = Value> {
         "scopes",
         "phone",
         "settings",
+        "url",
+        "types",
+        "headers",
+        "state",
+        "seq",
+        "since",
     ]);
     leaf.prop_recursive(4, 30, 6, move |inner| {
         prop_oneof![

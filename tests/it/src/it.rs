@@ -36,7 +36,9 @@ mod strangers;
 mod streams;
 mod tenants_apart;
 mod tokens;
+mod webhooks_api;
 mod webhooks_sent;
+mod webhooks_whole;
 mod worker;
 
 use std::time::Duration;
