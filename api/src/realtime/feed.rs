@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
+use contract::{Ephemeral, Event, EventId, EventType, Fact, SessionId, event::StreamGapBody, fault_point};
 use queue::Follow;
 use serde_json::json;
 use store::{
@@ -231,14 +231,15 @@ impl Feed {
 }
 
 fn gap(caller: &Caller, after: i64, ends: &Ends) -> Ephemeral {
+    let fact = Fact::StreamGap(StreamGapBody { after, oldest: ends.floor });
     Ephemeral {
         id: EventId::new(),
         seq: (),
-        kind: EventType::StreamGap,
+        kind: fact.kind(),
         timestamp: ends.now,
         tenant: caller.tenant,
         session: None,
         chat: None,
-        data: json!({"after": after, "oldest": ends.floor}),
+        data: fact.data(),
     }
 }

@@ -42,7 +42,7 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
             tracing::error!(cause = %why, "probes are not served");
         }
     });
-    let tools = Tools { pool, redis, carrier, days: config.days() };
+    let tools = Tools { pool, redis, carrier, days: config.days(), streams_kept: config.streams_kept() };
     let releasing = tasks.spawn(schedule::release(tools.clone(), config.schedule.clone(), stopping.clone()));
     let working = tasks.spawn(queue::work(tools, config.schedule, stopping.clone()));
     tracing::info!(address = %config.metrics_addr, "worker started");
