@@ -46,10 +46,14 @@ page: setup ## the script that runs inside the page, from TypeScript
 sqlx: setup ## rewrites .sqlx after a query or a migration changed (starts a Postgres of its own)
 	@.ci/sqlx
 
-openapi: page ## rewrites api/openapi.json, docs/problems.md, docs/authorization.md and docs/configuration.md from the sources
+openapi: page ## rewrites api/openapi.json, api/asyncapi.json and what docs/ has of problems, event types, rights and settings
 	cargo build --quiet --workspace --bins
 	target/debug/zaguan-api openapi > api/openapi.json.new
 	mv api/openapi.json.new api/openapi.json
+	target/debug/zaguan-api asyncapi > api/asyncapi.json.new
+	mv api/asyncapi.json.new api/asyncapi.json
+	target/debug/zaguan-api events > docs/event-types.md.new
+	mv docs/event-types.md.new docs/event-types.md
 	target/debug/zaguan-api problems > docs/problems.md
 	target/debug/zaguan-api authorization > docs/authorization.md
 	.ci/configuration > docs/configuration.md

@@ -98,6 +98,22 @@ pub fn authorization() -> Done {
     print(auth::table(&crate::document()).trim_end())
 }
 
+/// Prints `docs/event-types.md`.
+///
+/// # Errors
+/// Where standard output is closed.
+pub fn events() -> Done {
+    print(crate::catalogue::page::event_types_md().trim_end())
+}
+
+/// Prints the AsyncAPI document.
+///
+/// # Errors
+/// Where standard output is closed.
+pub fn asyncapi() -> Done {
+    print(&serde_json::to_string_pretty(&crate::catalogue::asyncapi::document())?)
+}
+
 fn read_password(path: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut text = String::new();
     if path == Path::new("-") {

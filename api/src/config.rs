@@ -37,6 +37,10 @@ pub enum Command {
     Problems,
     /// Print who may do what, as the OpenAPI document declares it.
     Authorization,
+    /// Print the page of event types.
+    Events,
+    /// Print the AsyncAPI document: the same events on every transport.
+    Asyncapi,
 }
 
 /// How a Lambda function answers.
@@ -168,9 +172,10 @@ impl Cli {
     /// What clap says, and a `NAME_FILE` that cannot be read.
     pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, clap::Error> {
         let mut args: Vec<OsString> = args.into_iter().collect();
-        let other =
-            ["--help", "-h", "--version", "-V", "help", "migrate", "tenant", "user", "openapi", "authorization", "problems", "serve"];
-        if args.get(1).is_none_or(|a| !other.iter().any(|o| a == o)) {
+        let command = Self::command();
+        let named = |arg: &OsString| command.get_subcommands().any(|known| arg == known.get_name());
+        let other = ["--help", "-h", "--version", "-V", "help"];
+        if args.get(1).is_none_or(|arg| !named(arg) && !other.iter().any(|known| arg == known)) {
             args.insert(1.min(args.len()), "serve".into());
         }
         Self::try_parse_from(service::with_files(&Self::command(), args, env)?)
@@ -273,9 +278,14 @@ mod tests {
     fn serve(args: &[&str], env: &[(&str, &str)]) -> Serve {
         match read(args, env).unwrap().command {
             Command::Serve(serve) => *serve,
-            Command::Migrate(_) | Command::Tenant(_) | Command::User(_) | Command::Openapi | Command::Authorization | Command::Problems => {
-                panic!("not serve")
-            }
+            Command::Migrate(_)
+            | Command::Tenant(_)
+            | Command::User(_)
+            | Command::Openapi
+            | Command::Authorization
+            | Command::Problems
+            | Command::Events
+            | Command::Asyncapi => panic!("not serve"),
         }
     }
     const KEY: &str = "--master-key=x";

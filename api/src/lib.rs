@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod answers;
 pub mod auth;
+pub mod catalogue;
 pub mod commands;
 pub mod config;
 pub mod cors;
@@ -42,8 +43,10 @@ pub fn router(state: AppState) -> Router {
     let routes = routes.layer(axum::middleware::from_fn_with_state((state.clone(), rules), auth::guard));
     let document = document.to_json().unwrap_or_default();
     let document = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], document.clone())));
+    let events = catalogue::asyncapi::document().to_string();
+    let events = get(move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], events.clone())));
     let pages = routes::docs::router().merge(pages::router()).merge(link_page::router()).merge(sockets);
-    observed(routes.route("/openapi.json", document).merge(pages), state.origins.layer()).with_state(state)
+    observed(routes.route("/openapi.json", document).route("/asyncapi.json", events).merge(pages), state.origins.layer()).with_state(state)
 }
 
 /// What surrounds every route. Inside out: refusals, panics, size, pages of other origins, and the observer that names, counts and renders.

@@ -31,6 +31,8 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Openapi => commands::openapi(),
         Command::Problems => commands::problems(),
         Command::Authorization => commands::authorization(),
+        Command::Events => commands::events(),
+        Command::Asyncapi => commands::asyncapi(),
     }
 }
 

@@ -19,8 +19,11 @@ pub const NAMED: &str = "/api/sessions/{session}";
 /// The document before the routes.
 pub fn base() -> OpenApi {
     let mut info = Info::new("Zaguan", env!("CARGO_PKG_VERSION"));
-    info.description =
-        Some("A WhatsApp gateway for several tenants. Lists are {items, next}; every failure is a problem with a stable code.".into());
+    info.description = Some(
+        "A WhatsApp gateway for several tenants. Lists are {items, next}; every failure is a problem with a stable code.\n\n\
+             What happens is told as events, on five transports: the AsyncAPI document is [/asyncapi.json](/asyncapi.json)."
+            .into(),
+    );
     info.license = Some(License::new("Apache-2.0"));
     OpenApiBuilder::new().info(info).build()
 }
@@ -42,6 +45,7 @@ pub fn complete(doc: &mut OpenApi) {
     let mut nested = Vec::new();
     ProblemBody::schemas(&mut nested);
     components.schemas.extend(nested);
+    components.schemas.extend(crate::catalogue::schemas());
     components.security_schemes.insert(
         "accessToken".into(),
         SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build()).into(),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{Ephemeral, Event, EventId, EventType, SessionId, fault_point};
+use contract::{Ephemeral, Event, EventId, EventType, Fact, SessionId, event::StreamGapBody, fault_point};
 use queue::{Follow, Logged};
 use serde_json::json;
 use store::{
@@ -291,14 +291,15 @@ fn next_look() -> Instant {
 }
 
 fn gap(caller: &Caller, after: i64, ends: &Ends) -> Ephemeral {
+    let fact = Fact::StreamGap(StreamGapBody { after, oldest: ends.floor });
     Ephemeral {
         id: EventId::new(),
         seq: (),
-        kind: EventType::StreamGap,
+        kind: fact.kind(),
         timestamp: ends.now,
         tenant: caller.tenant,
         session: None,
         chat: None,
-        data: json!({"after": after, "oldest": ends.floor}),
+        data: fact.data(),
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, response::IntoResponse, response::Response};
 use chrono::{DateTime, Utc};
-use contract::{AuditAction, ChatId, GrantId, KeyId, Principal, SessionId, UserId};
+use contract::{AccessKind, AuditAction, ChatId, GrantId, History, KeyId, Principal, SessionId, UserId};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -40,27 +40,6 @@ pub fn router() -> OpenApiRouter<AppState> {
 /// Under a session.
 pub fn content() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(of_chat))
-}
-
-/// Whether more than reading is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-enum AccessKind {
-    /// See.
-    Read,
-    /// Send, reply, react, edit and revoke own messages, mark read, typing.
-    Write,
-}
-
-/// How far back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-enum History {
-    /// All messages.
-    #[default]
-    All,
-    /// Those from the moment of the grant on.
-    FromNow,
 }
 
 /// A grant.

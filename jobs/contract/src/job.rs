@@ -47,11 +47,11 @@ pub(crate) use names;
 
 /// [`names`] that others may add to: an unknown one is carried through as it is, so that no reader sees a hole.
 macro_rules! open_names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $about:literal])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum $name {
-            $($(#[$vdoc])* $variant,)*
+            $($(#[doc = $about])* $variant,)*
             /// A name that this build does not know: a newer service wrote it.
             Other(String),
         }
@@ -65,6 +65,10 @@ macro_rules! open_names {
             /// The known value of that name.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($text => Some(Self::$variant),)* _ => None }
+            }
+            /// The comment on it, line by line; nothing for a name that this build does not know.
+            pub const fn comment(&self) -> &'static str {
+                match self { $(Self::$variant => concat!($($about, "\n"),*),)* Self::Other(_) => "" }
             }
         }
         impl From<String> for $name {

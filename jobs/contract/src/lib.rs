@@ -3,7 +3,7 @@
 //! (The one exception, [`fault`], exists only in builds made with the feature `fault-points`.)
 
 mod command;
-mod event;
+pub mod event;
 pub mod fault;
 mod id;
 mod jid;
@@ -11,21 +11,23 @@ mod job;
 mod rights;
 mod session_settings;
 mod session_state;
+mod timestamp;
 mod timings;
 mod wa_key;
 mod webhook;
 
 pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
-pub use event::{Ephemeral, Event, EventType};
+pub use event::{Ephemeral, Event, EventType, Fact};
 pub use id::{
     AuditId, BadId, ChatId, DeliveryId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId,
     TenantId, UserId, WebhookId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome};
-pub use rights::{AuditAction, Principal, Scope};
+pub use rights::{AccessKind, AuditAction, History, Principal, Scope};
 pub use session_settings::SessionSettings;
 pub use session_state::{Reason, SessionState, Signal, UserAction};
+pub use timestamp::Timestamp;
 pub use timings::{BadTimings, Timings};
 pub use wa_key::{WaKey, wa_id_of};
 pub use webhook::{DeliveryKind, DeliveryState, WEBHOOK_TEST, WebhookOrder, WebhookReason, WebhookState, is_logged};

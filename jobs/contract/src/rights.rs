@@ -92,6 +92,27 @@ names! {
     }
 }
 
+/// Whether more than reading is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessKind {
+    /// See.
+    Read,
+    /// Send, reply, react, edit and revoke own messages, mark read, typing.
+    Write,
+}
+
+/// How far back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum History {
+    /// All messages.
+    #[default]
+    All,
+    /// Those from the moment of the grant on.
+    FromNow,
+}
+
 /// A user or a key: whoever a request counts as, in idempotency, jobs, messages and the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Principal {

@@ -69,6 +69,11 @@ pub fn firehose(tenant: TenantId) -> String {
     format!("{}:firehose", tag(tenant))
 }
 
+/// The pattern of [`events`].
+pub(crate) const ANY_EVENTS: &str = "zg:{*}:ev:*";
+/// The pattern of [`firehose`].
+pub(crate) const ANY_FIREHOSE: &str = "zg:{*}:firehose";
+
 /// Channel: a lane of the session has got work; the message names the lane.
 pub fn wake(tenant: TenantId, session: SessionId) -> String {
     format!("{}:wake:{session}", tag(tenant))

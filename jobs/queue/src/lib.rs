@@ -19,6 +19,7 @@ pub mod qr;
 pub mod reconcile;
 pub mod redis;
 pub mod renewal;
+pub mod streams;
 pub mod throttle;
 pub mod tidy;
 

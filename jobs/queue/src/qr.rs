@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
-use contract::{Ephemeral, EventId, EventType, SessionId, TenantId};
-use serde_json::json;
+use chrono::DateTime;
+use contract::{Ephemeral, EventId, Fact, SessionId, TenantId, Timestamp, event::SessionQrBody};
 
 use crate::{
     events, keys,
@@ -29,16 +28,16 @@ pub struct Qr {
 pub async fn write(redis: &Redis, lease: &Lease, code: &str, lasts: Duration) -> Result<(), QueueError> {
     let shown_at = change(redis, lease, code, millis(lasts).max(1)).await?;
     let (Some(timestamp), held) = (DateTime::from_timestamp_millis(shown_at).filter(|_| shown_at > 0), lease.held()) else { return Ok(()) };
-    let expires_at = (timestamp + lasts).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let fact = Fact::SessionQr(SessionQrBody { qr: code.to_owned(), expires_at: Timestamp(timestamp + lasts) });
     let told = Ephemeral {
         id: EventId::new(),
         seq: (),
-        kind: EventType::SessionQr,
+        kind: fact.kind(),
         timestamp,
         tenant: held.tenant(),
         session: Some(held.session()),
         chat: None,
-        data: json!({"qr": code, "expiresAt": expires_at}),
+        data: fact.data(),
     };
     events::tell(redis, &told).await
 }

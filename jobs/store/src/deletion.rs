@@ -1,7 +1,9 @@
 //! The end of a session: first it is gone for its tenant, then its browser, then its rows.
 
-use contract::{Event, EventType, Reason, SessionId, SessionState, TenantId};
-use serde_json::json;
+use contract::{
+    Event, Fact, Reason, SessionId, SessionState, TenantId,
+    event::{SessionFact, SessionStatusBody},
+};
 use sqlx::PgPool;
 
 use crate::{
@@ -27,8 +29,8 @@ pub enum Deleted {
 /// [`crate::StoreError`].
 pub async fn mark(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Deleted> {
     let (state, reason) = (SessionState::Stopped, Reason::Deleted);
-    let data = json!({"session": {"state": state, "reason": reason, "userAction": null, "me": null}});
-    let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
+    let now = SessionFact { state, reason: Some(reason), user_action: None, me: None };
+    let columns = Columns::of(&[NewEvent::of(None, &Fact::SessionStatus(SessionStatusBody { session: now }))]);
     let rows = sqlx::query_as!(
         log::Row,
         r#"with s as (

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use contract::{Event, EventType, Failure, FailureCode, JobId, JobState, SessionId, TenantId};
-use serde_json::{Value, json};
+use contract::{Event, Failure, FailureCode, JobId, JobState, SessionId, TenantId};
+use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
     Result,
     lane_jobs::{self, LaneJob},
     log::{self, Columns, NewEvent},
-    outcomes::job_data,
+    outcomes::{End, job_fact},
 };
 
 /// How a job can end without ever having been done.
@@ -70,9 +70,10 @@ impl QueuedEnd {
 /// [`crate::StoreError`].
 pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<Vec<Event>> {
     let (state, code, detail) = end.facts();
-    let error = json!(Failure::new(code, detail));
-    let data = job_data(job, job.attempt, state, &Value::Null, &Value::Null, &error);
-    let columns = Columns::of(&[NewEvent { kind: EventType::JobUpdated, chat: job.chat, data }]);
+    let failure = Failure::new(code, detail);
+    let error = json!(failure);
+    let columns =
+        Columns::of(&[NewEvent::of(job.chat, &job_fact(job, job.attempt, state, End { error: Some(failure), ..End::default() }))]);
     let rows = sqlx::query_as!(
         log::Row,
         r#"with j as (

@@ -3,9 +3,12 @@
 //! Every query that shows a chat, or what hangs on one, takes a [`Viewer`] and judges by the grants of now, in SQL:
 //! `($holder::uuid is null or exists (select 1 from live_grant g where g.holder = $holder and …))`. Nothing of it is cached.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use contract::{ChatId, Event, EventId, EventType, GrantId, JobId, KeyId, Principal, SessionId, TenantId, UserId};
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
+use contract::{
+    AccessKind, ChatId, Event, EventId, EventType, Fact, GrantId, History, JobId, KeyId, Principal, SessionId, TenantId, Timestamp, UserId,
+    event::{GrantBody, GrantFact},
+};
+use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -187,7 +190,7 @@ async fn insert(pool: &PgPool, tenant: TenantId, id: GrantId, new: &NewGrant, ac
         Principal::Key(id) => (None, Some(id.uuid())),
     };
     let event = EventId::new();
-    let data = data(id, new);
+    let data = json!(body(id, new));
     // WhatsApp's times are whole seconds, and so is the one from which on messages are shown. A grant that was taken back leaves no row of
     // its own: the audit log tells.
     let row = sqlx::query!(
@@ -290,12 +293,18 @@ const fn access(write: bool) -> &'static str {
 }
 
 /// The body of a grant's events. `holder` is what [`crate::events::read`] judges them by.
-fn data(id: GrantId, of: &NewGrant) -> Value {
-    json!({"grant": {
-        "id": id, "holder": of.holder, "session": of.session, "chat": of.chat, "all": of.chat.is_none(), "access": access(of.write),
-        "history": if of.from_now { "fromNow" } else { "all" },
-        "expiresAt": of.expires_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),
-    }})
+fn body(id: GrantId, of: &NewGrant) -> GrantBody {
+    let grant = GrantFact {
+        id,
+        holder: of.holder,
+        session: of.session,
+        chat: of.chat,
+        all: of.chat.is_none(),
+        access: if of.write { AccessKind::Write } else { AccessKind::Read },
+        history: if of.from_now { History::FromNow } else { History::All },
+        expires_at: of.expires_at.map(Timestamp),
+    };
+    GrantBody { grant }
 }
 
 /// Takes a grant of a holder back: row, audit and event in one statement. `None`: the holder has no such grant.
@@ -304,7 +313,7 @@ fn data(id: GrantId, of: &NewGrant) -> Value {
 /// [`crate::StoreError`].
 pub async fn take_back(pool: &PgPool, tenant: TenantId, holder: Principal, id: GrantId, act: &Act) -> Result<Option<Event>> {
     let Some(grant) = fetch(pool, tenant, holder, id).await? else { return Ok(None) };
-    let data = data(
+    let body = body(
         id,
         &NewGrant {
             holder,
@@ -316,7 +325,7 @@ pub async fn take_back(pool: &PgPool, tenant: TenantId, holder: Principal, id: G
             created_by: grant.created_by,
         },
     );
-    let columns = Columns::of(&[NewEvent { kind: EventType::GrantDeleted, chat: None, data }]);
+    let columns = Columns::of(&[NewEvent::of(None, &Fact::GrantDeleted(body))]);
     // Which chat it was: [`start_chat`] asks.
     let mut detail = act.detail.clone();
     detail["session"] = json!(grant.session);

@@ -1,7 +1,6 @@
 //! How far the read model is: what was there before the link, and whether the page has been read to its end.
 
 use contract::{Event, EventType, SessionId, TenantId};
-use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn reconciled(pool: &PgPool, held: &Held, history: bool) -> Result<Option<Vec<Event>>> {
-    let columns = Columns::of(&[NewEvent { kind: EventType::HistorySynced, chat: None, data: Value::Null }]);
+    let columns = Columns::of(&[NewEvent::by_statement(EventType::HistorySynced)]);
     let rows = sqlx::query_as!(
         OwnedRow,
         r#"with held as (

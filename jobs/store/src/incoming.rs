@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, SecondsFormat};
-use contract::{ChatId, Event, EventType, MessageId, MessageStatus};
-use serde_json::{Value, json};
+use chrono::DateTime;
+use contract::{
+    ChatId, Event, Fact, MessageId, MessageStatus, Timestamp,
+    event::{MessageBody, MessageFact, MessageSource, SenderFact},
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -38,8 +40,8 @@ pub struct Incoming {
     pub at: i64,
     /// WhatsApp id of the message it replies to.
     pub reply_to: Option<String>,
-    /// `phone` or `device`: what it was written on.
-    pub source: &'static str,
+    /// What it was written on.
+    pub source: MessageSource,
     /// Whether it may be announced: decrypted, and not from history.
     pub announce: bool,
     /// Found by reconciliation, not heard as it came.
@@ -81,10 +83,8 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
     let messages = &by_both_names(pool, held, messages).await?;
     let ids: Vec<MessageId> = messages.iter().map(|_| MessageId::new()).collect();
     let known = known_ids(pool, held, messages).await?;
-    let data: Vec<Value> = messages.iter().zip(&ids).zip(&known).map(|((m, id), known)| message_data(m, known.unwrap_or(*id))).collect();
-    let columns = Columns::of(
-        &messages.iter().zip(data).map(|(m, data)| NewEvent { kind: EventType::Message, chat: Some(m.chat), data }).collect::<Vec<_>>(),
-    );
+    let told = messages.iter().zip(&ids).zip(&known).map(|((m, id), known)| (m.chat, announcement(m, known.unwrap_or(*id))));
+    let columns = Columns::of(&told.map(|(chat, fact)| NewEvent::of(Some(chat), &fact)).collect::<Vec<_>>());
     let of = |f: fn(&Incoming) -> String| messages.iter().map(f).collect::<Vec<_>>();
     let rows = sqlx::query_as!(
         OwnedRow,
@@ -163,7 +163,7 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
         &columns.data,
         mark,
         &of(Incoming::other_sender),
-        &of(|m| m.source.to_owned()),
+        &of(|m| m.source.as_str().to_owned()),
     )
     .fetch_all(pool)
     .await?;
@@ -230,16 +230,28 @@ fn matches_row(m: &Incoming, wa_id: &str, from_me: bool, chat: Uuid, sender: &st
     m.wa_id == wa_id && m.from_me == from_me && (from_me || (chat == m.chat.uuid() && same_sender()))
 }
 
-fn message_data(m: &Incoming, id: MessageId) -> Value {
+fn announcement(m: &Incoming, id: MessageId) -> Fact {
     let sender = (!m.from_me).then(|| {
         let phone_id = || m.sender_phone.as_ref().map(|p| format!("{p}@c.us"));
         let wa_id = Some(m.sender.clone()).filter(|s| !s.is_empty()).or_else(|| m.sender_lid.clone()).or_else(phone_id);
-        json!({"waId": wa_id, "lid": m.sender_lid, "phone": m.sender_phone, "name": m.sender_name})
+        SenderFact { wa_id, lid: m.sender_lid.clone(), phone: m.sender_phone.clone(), name: m.sender_name.clone() }
     });
-    let timestamp = DateTime::from_timestamp(m.at, 0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true));
-    let data = json!({
-        "id": id, "fromMe": m.from_me, "type": m.kind, "text": m.body, "status": m.status(), "ack": m.ack, "source": m.source,
-        "waId": m.wa_id, "sender": sender, "replyTo": m.reply_to, "timestamp": timestamp, "recovered": m.recovered,
-    });
-    json!({"message": data})
+    let message = MessageFact {
+        id,
+        from_me: m.from_me,
+        kind: m.kind.clone(),
+        text: m.body.clone(),
+        status: m.status(),
+        ack: m.ack,
+        source: m.source,
+        sent_by: None,
+        wa_id: m.wa_id.clone(),
+        sender,
+        reply_to: m.reply_to.clone(),
+        timestamp: Timestamp(DateTime::from_timestamp(m.at, 0).unwrap_or_default()),
+        recovered: m.recovered,
+        job: None,
+        reference: None,
+    };
+    Fact::Message(MessageBody { message })
 }

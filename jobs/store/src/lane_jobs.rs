@@ -1,5 +1,6 @@
 //! Jobs as their owner sees them: what a lane holds, and the start.
 
+use chrono::{DateTime, Utc};
 use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, Principal, SessionId, SessionSettings, TenantId};
 use sqlx::PgPool;
 
@@ -26,6 +27,8 @@ pub struct LaneJob {
     pub chat: Option<ChatId>,
     /// The message it sends.
     pub message: Option<MessageId>,
+    /// When that message was accepted.
+    pub message_at: Option<DateTime<Utc>>,
     /// The caller's reference.
     pub reference: Option<String>,
     /// Who asked for it.
@@ -52,6 +55,7 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
     let row = sqlx::query!(
         r#"select j.lane, j.state, j.kind, j.command_version, j.command, coalesce(c.merged_into, j.chat) as chat, j.message, j.reference, j.created_by,
                   exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.attempt, j.epoch, j.wa_key, j.resend_of, s.settings,
+                  (select m.sent_at from message m where m.id = j.message and m.tenant = $1) as message_at,
                   array(select o.wa_key from job o where o.message = j.message and o.tenant = $1 and o.id <> j.id and o.wa_key is not null) as "other_keys!: Vec<String>"
              from job j join session s on s.id = j.session left join chat c on c.id = j.chat
             where j.tenant = $1 and j.session = $2 and j.id = $3"#,
@@ -72,6 +76,7 @@ pub async fn load(pool: &PgPool, tenant: TenantId, session: SessionId, job: JobI
         kind: r.kind,
         chat: r.chat.map(ChatId::from_uuid),
         message: r.message.map(MessageId::from_uuid),
+        message_at: r.message_at,
         reference: r.reference,
         created_by: Principal::of(r.created_by, r.by_key),
         attempt: r.attempt,

@@ -1,7 +1,7 @@
 //! What a statement writes into the event log, and what comes back of it.
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, Event, EventId, EventType, SessionId, TenantId};
+use contract::{ChatId, Event, EventId, EventType, Fact, SessionId, TenantId};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -14,6 +14,17 @@ pub struct NewEvent {
     pub chat: Option<ChatId>,
     /// The body.
     pub data: Value,
+}
+
+impl NewEvent {
+    /// What is told of a chat, or of none.
+    pub fn of(chat: Option<ChatId>, fact: &Fact) -> Self {
+        Self { kind: fact.kind(), chat, data: fact.data() }
+    }
+    /// Its body is built by the statement, of what only the statement knows.
+    pub(crate) const fn by_statement(kind: EventType) -> Self {
+        Self { kind, chat: None, data: Value::Null }
+    }
 }
 
 /// The columns of [`NewEvent`]s, as a statement takes them.

@@ -1,7 +1,10 @@
 //! What ends a job: job, message and events in one statement.
 
-use contract::{Event, EventType, Evidence, JobId, JobResult, JobState, MessageStatus, Outcome};
-use serde_json::{Value, json};
+use contract::{
+    Event, Evidence, Fact, Failure, JobId, JobResult, JobState, MessageStatus, Outcome, Timestamp,
+    event::{JobBody, JobFact, MessageBody, MessageFact, MessageRef, MessageSource},
+};
+use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
@@ -22,12 +25,32 @@ pub enum Recorded {
     Fenced,
 }
 
-/// The body of a `job.updated` event.
-pub(crate) fn job_data(job: &LaneJob, attempts: i32, state: JobState, evidence: &Value, result: &Value, error: &Value) -> Value {
-    json!({"job": {
-        "id": job.id, "kind": job.kind, "state": state, "chat": job.chat, "message": job.message.map(|id| json!({"id": id})),
-        "reference": job.reference, "createdBy": job.created_by, "resendOf": job.resend_of, "attempts": attempts, "evidence": evidence, "result": result, "error": error,
-    }})
+/// What a job ended with.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    pub evidence: Option<Evidence>,
+    pub result: Option<JobResult>,
+    pub error: Option<Failure>,
+}
+
+/// What is told of a job that ended.
+pub(crate) fn job_fact(job: &LaneJob, attempts: i32, state: JobState, end: End) -> Fact {
+    let End { evidence, result, error } = end;
+    let fact = JobFact {
+        id: job.id,
+        kind: job.kind.clone(),
+        state,
+        chat: job.chat,
+        message: job.message.map(|id| MessageRef { id }),
+        reference: job.reference.clone(),
+        created_by: job.created_by,
+        resend_of: job.resend_of,
+        attempts,
+        evidence,
+        result,
+        error,
+    };
+    Fact::JobUpdated(JobBody { job: fact })
 }
 
 /// Ends a running job under the ownership that started it; `job` as it was loaded before that start. The message is announced here, where it
@@ -36,11 +59,12 @@ pub(crate) fn job_data(job: &LaneJob, attempts: i32, state: JobState, evidence: 
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats until it knows.
 pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome) -> Result<Recorded> {
-    let none = Value::Null;
-    let (evidence, result, error) = match outcome {
-        Outcome::Succeeded { evidence, result } => (json!(evidence), json!(result), none),
-        Outcome::Failed(failure) | Outcome::Unknown(failure) => (none.clone(), none, json!(failure)),
+    let end = match outcome {
+        Outcome::Succeeded { evidence, result } => End { evidence: evidence.clone(), result: result.clone(), error: None },
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => End { error: Some(failure.clone()), ..End::default() },
     };
+    let (result, evidence, error) =
+        (end.result.as_ref().map(|r| json!(r)), end.evidence.as_ref().map(|e| json!(e)), end.error.as_ref().map(|e| json!(e)));
     let proof = match outcome {
         Outcome::Succeeded { evidence: Some(evidence), .. } => Some(evidence),
         Outcome::Succeeded { evidence: None, .. } | Outcome::Failed(_) | Outcome::Unknown(_) => None,
@@ -51,10 +75,9 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         Outcome::Failed(_) => MessageStatus::Failed,
         Outcome::Unknown(_) => MessageStatus::Unknown,
     };
-    let data = job_data(job, job.attempt + 1, outcome.state(), &evidence, &result, &error);
-    let mut events = vec![NewEvent { kind: EventType::JobUpdated, chat: job.chat, data }];
-    if let Some(data) = ack.and_then(|ack| own_message(job, ack)) {
-        events.insert(0, NewEvent { kind: EventType::Message, chat: job.chat, data });
+    let mut events = vec![NewEvent::of(job.chat, &job_fact(job, job.attempt + 1, outcome.state(), end))];
+    if let Some(told) = ack.and_then(|ack| own_message(job, ack)) {
+        events.insert(0, NewEvent::of(job.chat, &told));
     }
     // The caller lets no receipt be recorded meanwhile, so these are all, and none of them turns before this does.
     if let (Some(proof), Some(message)) = (proof, job.message) {
@@ -62,7 +85,6 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         events.extend(others.iter().map(|other| receipts::proved(other, proof.ack, Some(&proof.wa_key))));
     }
     let columns = Columns::of(&events);
-    let stored = |v: &Value| (!v.is_null()).then(|| v.clone());
     let reads = matches!(outcome, Outcome::Succeeded { result: Some(JobResult::Read { .. }), .. });
     let rows = sqlx::query_as!(
         log::Row,
@@ -123,9 +145,9 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
         held.owner().uuid(),
         job.id.uuid(),
         outcome.state().as_str(),
-        stored(&result),
-        stored(&evidence),
-        stored(&error),
+        result,
+        evidence,
+        error,
         &columns.ids,
         &columns.kinds,
         &columns.chats as &[Option<uuid::Uuid>],
@@ -172,12 +194,26 @@ pub async fn proof(pool: &PgPool, held: &Held, job: JobId) -> Result<Option<Evid
     Ok(row.map(|r| Evidence { wa_key: r.wa_key, ack: r.ack }))
 }
 
-/// The body of the `message` event of a message that a job sent.
-pub(crate) fn own_message(job: &LaneJob, ack: i16) -> Option<Value> {
-    let message = job.message?;
+/// What is told of a message that a job sent.
+pub(crate) fn own_message(job: &LaneJob, ack: i16) -> Option<Fact> {
+    let (id, accepted_at) = (job.message?, job.message_at?);
     let contract::Command::SendText(send) = job.command.as_ref().ok()? else { return None };
-    Some(json!({"message": {
-        "id": message, "fromMe": true, "type": "text", "text": send.text, "status": MessageStatus::from_ack(ack), "ack": ack,
-        "source": "api", "sentBy": job.created_by, "sender": null, "replyTo": null, "recovered": false, "job": job.id, "reference": job.reference, "waId": contract::wa_id_of(message),
-    }}))
+    let message = MessageFact {
+        id,
+        from_me: true,
+        kind: "text".to_owned(),
+        text: Some(send.text.clone()),
+        status: MessageStatus::from_ack(ack),
+        ack,
+        source: MessageSource::Api,
+        sent_by: Some(job.created_by),
+        wa_id: contract::wa_id_of(id),
+        sender: None,
+        reply_to: None,
+        timestamp: Timestamp(accepted_at),
+        recovered: false,
+        job: Some(job.id),
+        reference: job.reference.clone(),
+    };
+    Some(Fact::Message(MessageBody { message }))
 }

@@ -1,7 +1,9 @@
 //! The session row as its owner reads and writes it.
 
-use contract::{Event, EventType, ProfileId, Reason, SessionState};
-use serde_json::{Value, json};
+use contract::{
+    Event, EventType, Fact, ProfileId, Reason, SessionState,
+    event::{LinkedAccount, SessionFact, SessionStatusBody},
+};
 use sqlx::PgPool;
 
 use crate::{
@@ -18,6 +20,12 @@ pub struct Account {
     pub lid: Option<String>,
     /// The name its owner gave it.
     pub name: Option<String>,
+}
+
+impl Account {
+    fn told(&self) -> LinkedAccount {
+        LinkedAccount { phone: self.phone.clone(), lid: self.lid.clone(), name: self.name.clone() }
+    }
 }
 
 /// What an owner needs to know when it takes a session on.
@@ -113,8 +121,7 @@ pub async fn set_state(
     me: Option<&Account>,
     want_stopped: bool,
 ) -> Result<Option<Vec<Event>>> {
-    let data = json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me.map(account_json)}});
-    let columns = Columns::of(&[NewEvent { kind: EventType::SessionStatus, chat: None, data }]);
+    let columns = Columns::of(&[NewEvent::of(None, &status(state, reason, me.map(Account::told)))]);
     let rows = sqlx::query!(
         r#"with held as (
                     select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped'
@@ -160,8 +167,9 @@ pub async fn set_state(
     }))
 }
 
-fn account_json(account: &Account) -> Value {
-    json!({"phone": account.phone, "lid": account.lid, "name": account.name})
+/// What is told of a session.
+pub(crate) fn status(state: SessionState, reason: Option<Reason>, me: Option<LinkedAccount>) -> Fact {
+    Fact::SessionStatus(SessionStatusBody { session: SessionFact { state, reason, user_action: state.user_action(reason), me } })
 }
 
 /// What linking an account led to.
@@ -289,7 +297,7 @@ pub async fn announce_owed_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<
 
 /// A session that still counts as working was left without a word: all that is known is since when it worked.
 async fn gap(pool: &PgPool, held: &Held, only_owed: bool) -> Result<Option<Vec<Event>>> {
-    let columns = Columns::of(&[NewEvent { kind: EventType::SessionGap, chat: None, data: Value::Null }]);
+    let columns = Columns::of(&[NewEvent::by_statement(EventType::SessionGap)]);
     let rows = sqlx::query_as!(
         log::Row,
         r#"with held as (
@@ -301,7 +309,9 @@ async fn gap(pool: &PgPool, held: &Held, only_owed: bool) -> Result<Option<Vec<E
                     returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.since)
            insert into event (tenant, seq, day, id, type, at, session, data)
            select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1,
-                  jsonb_build_object('gap', jsonb_build_object('from', c.since, 'to', c.at)) from c
+                  jsonb_build_object('gap', jsonb_build_object(
+                  'from', to_char(c.since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+                  'to', to_char(c.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))) from c
            returning id, seq, type as kind, at, session, chat, data"#,
         held.session().uuid(),
         held.epoch(),

@@ -1,8 +1,7 @@
 //! Receipts move acks forward only. The `message` event of a message comes first, always: until it is written a receipt only raises the ack,
 //! which that event then tells.
 
-use contract::{ChatId, Event, EventType, Evidence, JobId, JobState, MessageId, MessageStatus};
-use serde_json::json;
+use contract::{ChatId, Event, Evidence, Fact, JobId, JobState, MessageId, MessageStatus, event::MessageAckBody};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -10,7 +9,7 @@ use crate::{
     Held, Result,
     lane_jobs::{self, LaneJob},
     log::{self, Columns, NewEvent, OwnedRow},
-    outcomes::{job_data, own_message},
+    outcomes::{End, job_fact, own_message},
 };
 
 /// A receipt: the message with this id part has reached this ack.
@@ -59,9 +58,8 @@ pub(crate) async fn unknown_jobs(pool: &PgPool, held: &Held, message: MessageId,
 /// What a proof says of a job that was `unknown`.
 pub(crate) fn proved(job: &LaneJob, ack: i16, key: Option<&str>) -> NewEvent {
     let wa_key = job.wa_key.as_deref().or(key).unwrap_or_default().to_owned();
-    let evidence = json!(Evidence { wa_key, ack });
-    let none = serde_json::Value::Null;
-    NewEvent { kind: EventType::JobUpdated, chat: job.chat, data: job_data(job, job.attempt, JobState::Succeeded, &evidence, &none, &none) }
+    let end = End { evidence: Some(Evidence { wa_key, ack }), ..End::default() };
+    NewEvent::of(job.chat, &job_fact(job, job.attempt, JobState::Succeeded, end))
 }
 
 async fn receipt(pool: &PgPool, held: &Held, receipt: &Receipt) -> Result<Option<Vec<Event>>> {
@@ -82,14 +80,12 @@ async fn receipt(pool: &PgPool, held: &Held, receipt: &Receipt) -> Result<Option
     let unknown = unknown_jobs(pool, held, message, None).await?;
     let mut events = Vec::new();
     if row.announced {
-        events.push(NewEvent {
-            kind: EventType::MessageAck,
-            chat: Some(chat),
-            data: json!({"message": {"id": message, "waId": receipt.wa_id, "ack": receipt.ack, "status": status, "job": row.job.map(JobId::from_uuid), "reference": row.reference}}),
-        });
-    } else if let Some(data) = unknown.first().and_then(|job| own_message(job, receipt.ack)) {
+        let (wa_id, job) = (receipt.wa_id.clone(), row.job.map(JobId::from_uuid));
+        let message = contract::event::MessageAck { id: message, wa_id, ack: receipt.ack, status, job, reference: row.reference };
+        events.push(NewEvent::of(Some(chat), &Fact::MessageAck(MessageAckBody { message })));
+    } else if let Some(told) = unknown.first().and_then(|job| own_message(job, receipt.ack)) {
         // Nobody else is going to announce it: its jobs have ended.
-        events.push(NewEvent { kind: EventType::Message, chat: Some(chat), data });
+        events.push(NewEvent::of(Some(chat), &told));
     }
     events.extend(unknown.iter().map(|job| proved(job, receipt.ack, None)));
     write(pool, held, message, receipt.ack, &events).await

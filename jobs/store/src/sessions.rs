@@ -1,11 +1,11 @@
 //! Sessions as their tenant sees them. What is `wanted` is written here; all else by the owner, under `held`.
 
 use chrono::{DateTime, Utc};
-use contract::{Event, EventId, EventType, Reason, SessionId, SessionSettings, SessionState, Signal, TenantId};
+use contract::{Event, EventId, EventType, Reason, SessionId, SessionSettings, SessionState, Signal, TenantId, event::LinkedAccount};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{Result, StoreError, accept::IdempotencyKey, grants::Viewer, idempotency, snapshot::Snapshot};
+use crate::{Result, StoreError, accept::IdempotencyKey, grants::Viewer, idempotency, owned, snapshot::Snapshot};
 
 /// A row of `session`.
 #[derive(Debug, Clone)]
@@ -372,10 +372,11 @@ async fn write_wanted(pool: &PgPool, seen: &Session, wanted: Wanted) -> Result<O
     }))
 }
 
-/// The body of a `session.status` event, as [`crate::owned::set_state`] writes it.
+/// The body of a `session.status` event.
 fn status_data(session: &Session, state: SessionState, reason: Option<Reason>) -> Value {
-    let me = session.account.as_ref().map(|phone| json!({"phone": phone, "lid": session.account_lid, "name": session.account_name}));
-    json!({"session": {"state": state, "reason": reason, "userAction": state.user_action(reason), "me": me}})
+    let (lid, name) = (session.account_lid.clone(), session.account_name.clone());
+    let me = session.account.clone().map(|phone| LinkedAccount { phone, lid, name });
+    owned::status(state, reason, me).data()
 }
 
 /// Sessions of all tenants that have been waiting for a host for `after` and do not say so yet.

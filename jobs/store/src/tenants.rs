@@ -32,6 +32,16 @@ pub enum CreateTenant {
     Store(#[from] StoreError),
 }
 
+/// Those of them that are there and not being deleted.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn there(pool: &PgPool, tenants: &[TenantId]) -> Result<Vec<TenantId>, StoreError> {
+    let ids: Vec<_> = tenants.iter().map(|tenant| tenant.uuid()).collect();
+    let rows = sqlx::query_scalar!("select id from tenant where id = any($1) and state <> 'deleting'", &ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(TenantId::from_uuid).collect())
+}
+
 /// Creates a tenant with its ADMIN, its session `default` and its counters: one statement, so that none of them is ever missing.
 ///
 /// # Errors

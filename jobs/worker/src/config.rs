@@ -1,6 +1,6 @@
 //! Every setting of the worker, read once.
 
-use std::{error::Error, ffi::OsString, net::SocketAddr};
+use std::{error::Error, ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{CommandFactory, Parser};
 use secrecy::{ExposeSecret, SecretString};
@@ -46,6 +46,9 @@ pub struct Config {
     /// For how many days the audit log is kept.
     #[arg(long, env = "AUDIT_DAYS", default_value_t = 400, value_parser = clap::value_parser!(i32).range(1..=36500))]
     pub audit_days: i32,
+    /// For how many hours the streams in Redis keep events; older ones are read from Postgres.
+    #[arg(long, env = "STREAM_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub stream_hours: u64,
     /// Production refuses to start with secrets that anybody knows.
     #[arg(long, env = "ZAGUAN_ENV", value_enum, default_value = "production")]
     pub zaguan_env: Environment,
@@ -93,6 +96,11 @@ impl Config {
     /// For how long things are kept.
     pub const fn days(&self) -> Days {
         Days { events: self.event_days, messages: self.message_days, audit: self.audit_days }
+    }
+
+    /// For how long the streams in Redis keep events.
+    pub const fn streams_kept(&self) -> Duration {
+        Duration::from_secs(self.stream_hours * 3600)
     }
 }
 

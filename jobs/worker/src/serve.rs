@@ -46,12 +46,12 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
             tracing::error!(cause = %why, "probes are not served");
         }
     });
-    let (days, https_only) = (config.days(), config.zaguan_env.is_production());
+    let (days, streams_kept, https_only) = (config.days(), config.streams_kept(), config.zaguan_env.is_production());
     let connector = Connector::new(config.webhook_allow, https_only, config.webhook_timings.connect_within());
     let news = ::queue::hooks::listen(&redis, &tasks).map_err(|why| format!("REDIS_URL: {why}"))?;
     let desk = Desk::new((pool.clone(), redis.clone()), (connector, sealer), config.webhook_timings, tasks.clone());
     let telling = tasks.spawn(desk::run(desk, news, stopping.clone()));
-    let tools = Tools { pool, redis, carrier, days };
+    let tools = Tools { pool, redis, carrier, days, streams_kept };
     let releasing = tasks.spawn(schedule::release(tools.clone(), config.schedule.clone(), stopping.clone()));
     let working = tasks.spawn(queue::work(tools, config.schedule, stopping.clone()));
     tracing::info!(address = %config.metrics_addr, "worker started");

@@ -441,6 +441,7 @@ mod tests {
             command: Ok(command),
             chat: None,
             message: None,
+            message_at: None,
             reference: None,
             created_by: Principal::of(TenantId::new().uuid(), false),
             attempt: times,

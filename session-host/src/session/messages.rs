@@ -1,6 +1,6 @@
 //! What the page calls a message, in our words.
 
-use contract::{ChatKind, Jid, Server, WaKey};
+use contract::{ChatKind, Jid, Server, WaKey, event::MessageSource};
 use store::incoming::Incoming;
 
 use crate::browser::PageMessage;
@@ -51,8 +51,8 @@ fn sender(message: &PageMessage) -> String {
 }
 
 /// What it was written on: linked devices make ids as the page makes its own.
-fn source(id_part: &str) -> &'static str {
-    if id_part.starts_with("3EB0") { "device" } else { "phone" }
+fn source(id_part: &str) -> MessageSource {
+    if id_part.starts_with("3EB0") { MessageSource::Device } else { MessageSource::Phone }
 }
 
 /// A person of these names. `phone` are digits.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::{sse::EventStream, until};
+use crate::{catalogue, sse::EventStream, until};
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -220,6 +220,7 @@ impl ApiClient {
         loop {
             let page = self.get(&format!("/api/events?after={after}&limit=200")).await.ok();
             let items = items(&page);
+            items.iter().for_each(catalogue::check);
             let Some(last) = items.last().and_then(|event| event["seq"].as_i64()) else { return all };
             after = last;
             all.extend(items);

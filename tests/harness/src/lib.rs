@@ -1,6 +1,7 @@
 //! Everything a test needs around the services: private servers on free ports, browsers, the simulator, waiters. The same pieces make up
 //! `make run`.
 
+pub mod catalogue;
 pub mod client;
 pub mod faults;
 pub mod lambda;

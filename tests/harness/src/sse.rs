@@ -75,6 +75,7 @@ impl EventStream {
         loop {
             let said = self.next(within).await.expect("the stream goes on");
             if let Some(data) = said.data {
+                crate::catalogue::check(&data);
                 return data;
             }
         }

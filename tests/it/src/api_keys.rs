@@ -215,7 +215,7 @@ async fn what_links_a_phone_is_shown_to_no_key_that_only_reads() {
     let mut without = hears.client.stream("/api/events/stream", &[]).await.unwrap();
     let mut with = hears_codes.client.stream("/api/events/stream", &[]).await.unwrap();
     let code = json!({"id": "evt_00000000000000000000000000", "seq": null, "type": "session.qr", "timestamp": "2026-01-01T00:00:00.000Z",
-        "tenant": ana.id, "session": ana.session, "chat": null, "data": {"qr": "2@code"}});
+        "tenant": ana.id, "session": ana.session, "chat": null, "data": {"qr": "2@code", "expiresAt": "2026-01-01T00:00:20.000Z"}});
     stack.redis.command(&["PUBLISH", &redis_key(&ana.id, &format!("new:{}", ana.id)), &code.to_string()]).await;
     assert_eq!(with.event(Duration::from_secs(10)).await["type"], "session.qr");
     // What comes after it is the first that the other hears.

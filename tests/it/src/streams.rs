@@ -305,7 +305,7 @@ async fn a_client_that_does_not_read_is_let_go_and_goes_on_where_it_stopped() {
     stack.postgres.sql(
         "with c as (update tenant_counter set seq = seq + 4000 returning tenant, seq)
          insert into event (tenant, seq, day, id, type, at, data)
-         select tenant, seq - 4000 + n, current_date, gen_random_uuid(), 'session.status', now(), jsonb_build_object('x', repeat('x', 8000))
+         select tenant, seq - 4000 + n, current_date, gen_random_uuid(), 'moon.landed', now(), jsonb_build_object('x', repeat('x', 8000))
            from c, generate_series(1, 4000) n",
     );
     ana.happens(PEER).await;

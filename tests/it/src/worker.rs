@@ -134,7 +134,7 @@ async fn days_of_the_log_that_nobody_keeps_are_dropped_and_cursors_below_them_ex
         "delete from event;
          insert into event (tenant, seq, day, id, type, at, data)
          select tenant, n, (now() at time zone 'UTC')::date - case when n <= 5 then 40 when n <= 8 then 20 else 0 end, gen_random_uuid(), 'job.updated',
-                now(), '{}' from tenant_counter, generate_series(1, 9) n;
+                now(), jsonb_build_object('erased', true) from tenant_counter, generate_series(1, 9) n;
          update tenant_counter set seq = 9;
          insert into retention (tenant, event_days) select tenant, 10 from app_user where email = 'admin@bea.example'",
     )

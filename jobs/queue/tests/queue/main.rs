@@ -7,4 +7,5 @@ mod lanes;
 mod leases;
 mod limits;
 mod owners;
+mod streams;
 mod support;

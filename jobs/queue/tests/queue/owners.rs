@@ -69,7 +69,7 @@ fn message(chat: ChatId, wa_id: &str) -> Incoming {
         sender: String::new(),
         sender_lid: None,
         sender_phone: None,
-        source: "phone",
+        source: contract::event::MessageSource::Phone,
         wa_id: wa_id.into(),
         kind: "text".into(),
         body: Some("hello".into()),

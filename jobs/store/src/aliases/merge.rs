@@ -1,7 +1,9 @@
 //! Two chats that are one person, and a number that went to another.
 
-use contract::{ChatId, Event, EventType, Jid, Server};
-use serde_json::json;
+use contract::{
+    ChatId, Event, Fact, Jid, Server,
+    event::{ChatIdentityChangedBody, ChatMergedBody, ChatRef, MergedChat},
+};
 use sqlx::PgPool;
 
 use super::{lid_of, phone_of};
@@ -18,8 +20,8 @@ const AT_ONCE: i64 = 500;
 ///
 /// A job that is being accepted for `from` holds that row, so it is either there to be moved, or follows `merged_into` itself.
 pub(super) async fn merge(pool: &PgPool, held: &Held, into: ChatId, from: ChatId, names: &[Jid]) -> Result<Option<Vec<Event>>> {
-    let data = json!({"chat": {"id": into, "lid": lid_of(names), "phone": phone_of(names)}, "merged": from});
-    let columns = Columns::of(&[NewEvent { kind: EventType::ChatMerged, chat: Some(into), data }]);
+    let chat = MergedChat { id: into, lid: lid_of(names), phone: phone_of(names).map(str::to_owned) };
+    let columns = Columns::of(&[NewEvent::of(Some(into), &Fact::ChatMerged(ChatMergedBody { chat, merged: from }))]);
     let rows = sqlx::query_as!(
         OwnedRow,
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
@@ -120,8 +122,8 @@ async fn move_rows(pool: &PgPool, held: &Held, into: ChatId, from: ChatId) -> Re
 /// LID. The chat that loses it keeps its own LID, its grants and what was said in it. `None`: no longer ours.
 pub(super) async fn part(pool: &PgPool, held: &Held, from: ChatId, to: Option<ChatId>, names: &[Jid]) -> Result<Option<Vec<Event>>> {
     let fresh = to.unwrap_or_default();
-    let data = json!({"chat": {"id": from}, "movedTo": fresh});
-    let columns = Columns::of(&[NewEvent { kind: EventType::ChatIdentityChanged, chat: Some(from), data }]);
+    let body = ChatIdentityChangedBody { chat: ChatRef { id: from }, moved_to: fresh };
+    let columns = Columns::of(&[NewEvent::of(Some(from), &Fact::ChatIdentityChanged(body))]);
     let phone = names.iter().find(|j| j.server() == Server::Phone).map(ToString::to_string);
     let rows = sqlx::query_as!(
         OwnedRow,

@@ -1,5 +1,6 @@
 //! What single statements promise, against a Postgres of each test's own.
 
+mod catalogue;
 mod contacts;
 mod history;
 mod identity;

@@ -90,8 +90,15 @@ impl Store {
         store::aliases::observe(&self.pool, &self.held, &jids(names), None).await.expect("answers").expect("ours").chat
     }
 
+    /// The log. Whatever wrote an event, its body is what its type says: read as that and written again it is the same.
     pub async fn log(&self) -> Vec<Event> {
-        store::counters::after(&self.pool, self.tenant, 0, 1000).await.expect("answers")
+        let log = store::counters::after(&self.pool, self.tenant, 0, 1000).await.expect("answers");
+        for event in &log {
+            if let Some(fact) = event.fact().unwrap_or_else(|why| panic!("{why}: {event:?}")) {
+                assert_eq!(fact.data(), event.data, "a body of {:?} has more or less than its type says", event.kind);
+            }
+        }
+        log
     }
 
     pub async fn kinds(&self) -> Vec<String> {
@@ -187,7 +194,7 @@ impl Store {
             ack: 0,
             at: self.now - ago,
             reply_to: None,
-            source: "phone",
+            source: contract::event::MessageSource::Phone,
             announce: true,
             recovered: false,
             row_id: None,

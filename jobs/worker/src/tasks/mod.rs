@@ -7,6 +7,7 @@ mod finished_jobs;
 mod partitions;
 mod queue_tidy;
 mod row_retention;
+mod stream_trim;
 
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Tools {
     pub carrier: Carrier,
     /// For how long things are kept.
     pub days: Days,
+    /// For how long the streams in Redis keep events.
+    pub streams_kept: Duration,
 }
 
 /// Why a task did not finish. What it did until then stays done.
@@ -39,6 +42,9 @@ pub enum Failed {
     /// Redis.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The streams in Redis.
+    #[error(transparent)]
+    Queue(#[from] queue::QueueError),
     /// The framework's tables in Redis.
     #[error("queue: {0}")]
     Carrier(#[from] apalis_redis::Error),
@@ -68,11 +74,14 @@ pub enum Task {
     /// What the framework leaves in Redis.
     #[serde(rename = "queue.tidy")]
     QueueTidy,
+    /// What the streams of events in Redis keep no longer.
+    #[serde(rename = "streams.trim")]
+    StreamTrim,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Partitions,
         Self::EventRetention,
         Self::RowRetention,
@@ -80,6 +89,7 @@ impl Task {
         Self::FinishedJobs,
         Self::ExpiredTokens,
         Self::QueueTidy,
+        Self::StreamTrim,
     ];
 
     /// The name of its row.
@@ -92,6 +102,7 @@ impl Task {
             Self::FinishedJobs => "jobs.finished",
             Self::ExpiredTokens => "tokens.expired",
             Self::QueueTidy => "queue.tidy",
+            Self::StreamTrim => "streams.trim",
         }
     }
 
@@ -105,9 +116,13 @@ impl Task {
         const HOUR: Duration = Duration::from_secs(3600);
         match self {
             Self::ExpiredJobs => Duration::from_secs(15),
-            Self::Partitions | Self::EventRetention | Self::RowRetention | Self::FinishedJobs | Self::ExpiredTokens | Self::QueueTidy => {
-                HOUR
-            }
+            Self::Partitions
+            | Self::EventRetention
+            | Self::RowRetention
+            | Self::FinishedJobs
+            | Self::ExpiredTokens
+            | Self::QueueTidy
+            | Self::StreamTrim => HOUR,
         }
     }
 
@@ -124,6 +139,7 @@ impl Task {
             Self::FinishedJobs => finished_jobs::run(tools).await,
             Self::ExpiredTokens => expired_tokens::run(tools).await,
             Self::QueueTidy => queue_tidy::run(tools).await,
+            Self::StreamTrim => stream_trim::run(tools).await,
         }
     }
 }
