@@ -1,4 +1,5 @@
 //! The example consumer of the firehose loses nothing and does nothing twice, whatever becomes of it and of Redis.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     collections::BTreeMap,
