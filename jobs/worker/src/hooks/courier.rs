@@ -7,14 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{DeliveryId, EventId, EventType};
+use contract::DeliveryId;
 use futures::{
     StreamExt,
     future::{BoxFuture, FutureExt},
     stream::FuturesUnordered,
 };
-use serde_json::json;
-use store::webhook_turns::{self, Ending, Health, Hook, Kind, Loaded, Settled, Settlement, Turn, Waiting};
+use store::webhook_turns::{self, Ending, Health, Hook, Loaded, Settled, Settlement, Turn, Waiting};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +21,7 @@ use super::{
     desk::{Desk, LEAVE_WITHIN},
     errands,
     line::Line,
-    plan,
-    pull::{self, Gap, Pulled},
+    pull::Pulled,
     request::{Style, Unready},
     send::{self, Content, Report, Verdict},
     window::{Item, Lane, Way, Window},
@@ -43,6 +41,9 @@ const AHEAD: usize = 200;
 const HELD: usize = 1_000;
 /// Pause after the database failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+mod reading;
+mod settling;
 
 type Task<T> = Option<BoxFuture<'static, T>>;
 
@@ -342,253 +343,6 @@ impl<'a> Round<'a> {
         self.held += 1;
         self.lanes.entry(lane).or_default().push_back(Held { row, due });
     }
-
-    fn landed(&mut self, landed: Landed) {
-        let Landed { source, lane, mut row, report, line } = landed;
-        self.busy.remove(&lane);
-        self.lines.extend(line);
-        self.dirty_since.get_or_insert_with(Instant::now);
-        let ending = self.judge(&mut row, &report);
-        let said = settlement(&row, Some(&report), ending.clone());
-        match source {
-            Source::Log => {
-                let seq = row.seq.unwrap_or_default();
-                self.window.land(seq, row.id, said);
-                if let Ending::Waiting(pause) = ending {
-                    self.hold(row, Instant::now() + pause);
-                    if !self.hook.by_chat {
-                        // All that is behind it waits with it, in the log.
-                        self.window.cut_behind(seq);
-                        (self.pulling, self.follow) = (None, None);
-                    }
-                }
-            }
-            Source::Lane => {
-                // Its row may not be written yet: it is in the window then, or in the statement that runs.
-                let inside = row.seq.is_some_and(|seq| self.window.land(seq, row.id, said.clone()));
-                if !inside {
-                    self.changed.insert(row.id, said);
-                }
-                let Some(held) = self.lanes.get_mut(&lane) else { return };
-                match (ending, held.front_mut()) {
-                    (Ending::Waiting(pause), Some(head)) => *head = Held { row, due: Instant::now() + pause },
-                    (Ending::Waiting(_), None) => {}
-                    (Ending::Delivered | Ending::Dead, _) => {
-                        held.pop_front();
-                        self.held -= 1;
-                        if held.is_empty() {
-                            self.lanes.remove(&lane);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// What a report means for a row, and for what is known of the receiver.
-    fn judge(&mut self, row: &mut Waiting, report: &Report) -> Ending {
-        let failed = |health: &mut Health| {
-            health.failures += 1;
-            health.last_failure = Some(match (report.error, report.status) {
-                (Some(error), _) => error.to_owned(),
-                (None, Some(status)) => format!("http_{status}"),
-                (None, None) => "failed".to_owned(),
-            });
-        };
-        match report.verdict {
-            Verdict::Unread => Ending::Waiting(AGAIN_AFTER),
-            Verdict::Expired => Ending::Dead,
-            Verdict::Delivered => {
-                row.attempt += 1;
-                (self.health.failures, self.health.succeeded) = (0, true);
-                count("delivered");
-                Ending::Delivered
-            }
-            Verdict::Failed { retry_after } => {
-                row.attempt += 1;
-                failed(&mut self.health);
-                let pause = plan::pause(&self.desk.settings, row.id, row.attempt, retry_after);
-                count(if pause.is_some() { "retried" } else { "dead" });
-                tracing::debug!(webhook = %self.turn.webhook(), attempt = row.attempt, why = report.error, status = report.status, "not delivered");
-                pause.map_or(Ending::Dead, Ending::Waiting)
-            }
-            Verdict::Gone => {
-                row.attempt += 1;
-                failed(&mut self.health);
-                self.health.gone = true;
-                count("gone");
-                self.end();
-                Ending::Waiting(Duration::ZERO)
-            }
-        }
-    }
-
-    fn settle_after(&self) -> Duration {
-        let rows = self.window.ready() + self.changed.len();
-        if rows > 0 || self.health.last_failure.is_some() || self.health.succeeded { SETTLE_AFTER } else { MOVE_AFTER }
-    }
-
-    fn start_settling(&mut self) {
-        let (None, Some(since)) = (&self.settling, self.dirty_since) else { return };
-        let full = self.window.ready() + self.changed.len() >= BATCH;
-        let last = self.ending.is_some() && self.flying.is_empty();
-        if !full && !last && since.elapsed() < self.settle_after() {
-            return;
-        }
-        let (to, mut rows) = self.window.take();
-        rows.extend(self.changed.drain().map(|(_, row)| row));
-        let health = std::mem::take(&mut self.health);
-        self.dirty_since = None;
-        if rows.is_empty() && to == self.cursor && health.last_failure.is_none() && !health.succeeded {
-            return;
-        }
-        self.settling_rows = rows.len();
-        let (desk, turn, from) = (self.desk.clone(), self.turn, self.cursor);
-        let settling = async move {
-            loop {
-                match desk.settle(&turn, (from, to), &rows, &health).await {
-                    Ok(settled) => return (to, settled),
-                    Err(error) => tracing::warn!(%error, webhook = %turn.webhook(), rows = rows.len(), "deliveries are not settled yet"),
-                }
-                tokio::time::sleep(AGAIN_AFTER).await;
-            }
-        };
-        self.settling = Some(settling.boxed());
-    }
-
-    fn settled(&mut self, to: i64, settled: &Settled) {
-        self.settling_rows = 0;
-        self.cursor = settled.cursor;
-        // Somebody turned the cursor, or it is told no more.
-        if settled.cursor != to || !settled.active {
-            self.end();
-        }
-    }
-
-    fn start_pulling(&mut self) {
-        let held = !self.hook.by_chat && !self.lanes.is_empty();
-        if self.pulling.is_some() || self.ending.is_some() || held || self.held >= HELD {
-            return;
-        }
-        if self.window.pending() >= AHEAD / 2 || self.window.len() >= 2 * AHEAD {
-            return;
-        }
-        let most = AHEAD.min(2 * AHEAD - self.window.len());
-        let pull = pull::next(self.desk.clone(), self.turn.tenant(), self.hook.clone(), self.follow.take(), self.window.read_to(), most);
-        self.pulling = Some(pull.boxed());
-    }
-
-    fn pulled(&mut self, pulled: Pulled) {
-        match pulled {
-            Pulled::Events { follow, read_to, wanted } => {
-                for (event, whole_chat) in wanted {
-                    let (seq, lane) = (event.seq, if self.hook.by_chat { whole_chat } else { None });
-                    let kind = if seq <= self.hook.replay_until { Kind::Replay } else { Kind::Live };
-                    let row = Waiting {
-                        id: DeliveryId::new(),
-                        event: event.id,
-                        seq: Some(seq),
-                        event_type: event.kind.as_str().to_owned(),
-                        chat: event.chat,
-                        whole_chat,
-                        kind,
-                        attempt: 0,
-                        due_in: Duration::ZERO,
-                        body: None,
-                    };
-                    self.window.push(seq, lane, Item { row, content: Content::Event(event) });
-                }
-                self.window.read(read_to);
-                self.follow = Some(follow);
-            }
-            Pulled::Gap(gap) => self.tell_gap(gap),
-        }
-        self.dirty_since.get_or_insert_with(Instant::now);
-    }
-
-    /// Events that were to be told are kept no longer: that is told in their place, and in their order.
-    fn tell_gap(&mut self, gap: Gap) {
-        let (id, kind) = (EventId::new(), EventType::StreamGap);
-        let timestamp = self.desk.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let body = json!({
-            "id": id, "seq": null, "type": kind, "timestamp": timestamp, "tenant": self.turn.tenant(), "session": null, "chat": null,
-            "data": {"after": gap.after, "oldest": gap.oldest},
-        });
-        let row = Waiting {
-            id: DeliveryId::new(),
-            event: id,
-            seq: None,
-            event_type: kind.as_str().to_owned(),
-            chat: None,
-            whole_chat: None,
-            kind: Kind::Live,
-            attempt: 0,
-            due_in: Duration::ZERO,
-            body: Some(body),
-        };
-        self.changed.insert(row.id, settlement(&row, None, Ending::Waiting(Duration::ZERO)));
-        self.window.read(gap.oldest - 1);
-        self.hold(row, Instant::now());
-    }
-
-    /// Looks whether something about the webhook has changed.
-    fn peek(&mut self) {
-        if self.ending.is_some() || self.peeking.is_some() {
-            return;
-        }
-        let (desk, turn) = (self.desk.clone(), self.turn);
-        let peeking = async move {
-            loop {
-                match store::within(webhook_turns::load(&desk.pool, &turn)).await {
-                    Ok(loaded) => return loaded,
-                    Err(error) => tracing::warn!(%error, webhook = %turn.webhook(), "a webhook is not read"),
-                }
-                tokio::time::sleep(AGAIN_AFTER).await;
-            }
-        };
-        self.peeking = Some(peeking.boxed());
-    }
-
-    fn peeked(&mut self, loaded: Option<Loaded>) {
-        // Gone, or not ours: what is settled next says so.
-        let Some(loaded) = loaded else { return self.end() };
-        self.errands_due = errands_due(&loaded.waiting);
-        let quiet = self.settling.is_none() && self.dirty_since.is_none();
-        let (mine, theirs) = (self.soonest(), soonest(loaded.waiting.iter().filter(|row| !errands::is_one(row))));
-        let sooner = match (mine, theirs) {
-            (Some(mine), Some(theirs)) => theirs + Duration::from_millis(200) < mine,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if loaded.hook != *self.hook || quiet && (loaded.cursor != self.cursor || sooner) {
-            self.end();
-        }
-    }
-
-    fn soonest(&self) -> Option<Instant> {
-        self.lanes.values().flatten().map(|held| held.due).min()
-    }
-
-    fn start_errand(&mut self) {
-        if self.errand.is_some() || self.ending.is_some() || self.errands_due.is_none_or(|due| due > Instant::now()) || !self.desk.holds() {
-            return;
-        }
-        self.errands_due = None;
-        let (desk, turn, style) = (self.desk.clone(), self.turn, self.style.clone());
-        let errand = async move {
-            match store::within(webhook_turns::load(&desk.pool, &turn)).await {
-                Ok(loaded) => {
-                    let rows = loaded.into_iter().flat_map(|l| l.waiting).filter(|row| errands::is_one(row) && row.due_in.is_zero());
-                    errands::run(desk, turn, style, rows.collect()).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, webhook = %turn.webhook(), "errands are not read");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
-            }
-        };
-        *self.errand = Some(errand.boxed());
-    }
 }
 
 fn soonest<'a>(rows: impl Iterator<Item = &'a Waiting>) -> Option<Instant> {
@@ -597,8 +351,4 @@ fn soonest<'a>(rows: impl Iterator<Item = &'a Waiting>) -> Option<Instant> {
 
 fn errands_due(rows: &[Waiting]) -> Option<Instant> {
     soonest(rows.iter().filter(|row| errands::is_one(row)))
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!("zaguan_webhook_deliveries_total", "outcome" => outcome).increment(1);
 }

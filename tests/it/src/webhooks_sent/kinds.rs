@@ -25,7 +25,7 @@ async fn errand(hook: &Hook, kind: &str, seq: Option<i64>, body: Option<serde_js
     .bind(body)
     .execute(&hook.db)
     .await
-    .unwrap();
+    .expect("the row is right");
     hook.wake().await;
     id
 }

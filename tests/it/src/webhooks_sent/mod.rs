@@ -37,7 +37,7 @@ fn quick() -> String {
 fn timings(changes: &Value) -> String {
     let mut timings =
         json!({"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 2000, "retryAfterMs": vec![100; 5000]});
-    for (name, value) in changes.as_object().unwrap() {
+    for (name, value) in changes.as_object().expect("the test made it so") {
         timings[name] = value.clone();
     }
     timings.to_string()
@@ -59,21 +59,21 @@ impl Hook {
 
     /// One with columns of its own.
     async fn with(stack: &Stack, tenant: &Tenant, url: &str, columns: Value) -> Self {
-        let (db, redis) = (stack.db().await, queue::Redis::connect(&stack.redis.url()).await.unwrap());
+        let (db, redis) = (stack.db().await, queue::Redis::connect(&stack.redis.url()).await.expect("the test made it so"));
         let hook = Self {
             db,
             redis,
-            tenant: tenant.id.parse().unwrap(),
+            tenant: tenant.id.parse().expect("the test made it so"),
             id: WebhookId::new(),
             secret: format!("whsec_{}", harness::random_key()),
         };
         let keys = MasterKeys { master_key: stack.master_key().into(), master_key_previous: None };
-        let sealer = keys.sealer(Environment::Development).unwrap();
-        let sealed = sealer.seal(Purpose::WebhookSecret, hook.id.uuid().as_bytes(), hook.secret.as_bytes()).unwrap();
+        let sealer = keys.sealer(Environment::Development).expect("the test made it so");
+        let sealed = sealer.seal(Purpose::WebhookSecret, hook.id.uuid().as_bytes(), hook.secret.as_bytes()).expect("the test made it so");
         let headers = json!({"x-own": "a header of ours", "host": "elsewhere.example", "webhook-id": "forged"}).to_string();
-        let headers = sealer.seal(Purpose::WebhookHeaders, hook.id.uuid().as_bytes(), headers.as_bytes()).unwrap();
+        let headers = sealer.seal(Purpose::WebhookHeaders, hook.id.uuid().as_bytes(), headers.as_bytes()).expect("the test made it so");
         let mut row = json!({"ordered_by": "endpoint", "concurrency": 1, "types": [], "ignore_groups": false, "ignore_status": false, "ignore_own": false});
-        for (name, value) in columns.as_object().unwrap() {
+        for (name, value) in columns.as_object().expect("the test made it so") {
             row[name] = value.clone();
         }
         sqlx::query(
@@ -90,7 +90,7 @@ impl Hook {
         .bind(row)
         .execute(&hook.db)
         .await
-        .unwrap();
+        .expect("the test made it so");
         hook.wake().await;
         hook
     }
@@ -120,7 +120,7 @@ impl Hook {
         .bind(chat)
         .fetch_one(&self.db)
         .await
-        .unwrap();
+        .expect("the test made it so");
         let _ = queue::events::catch_up(&self.db, &self.redis, self.tenant, head).await;
         head
     }
@@ -131,7 +131,7 @@ impl Hook {
         T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
         let sql = AssertSqlSafe(format!("select {column} from webhook where id = $1"));
-        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.unwrap()
+        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.expect("the test made it so")
     }
 
     async fn set(&self, columns: &str) {
@@ -139,13 +139,13 @@ impl Hook {
             .bind(self.id.uuid())
             .execute(&self.db)
             .await
-            .unwrap();
+            .expect("the test made it so");
     }
 
     /// How many of its deliveries are so.
     async fn count(&self, how: &str) -> i64 {
         let sql = AssertSqlSafe(format!("select count(*) from webhook_delivery where webhook = $1 and {how}"));
-        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.unwrap()
+        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.expect("the test made it so")
     }
 
     /// One value of its only delivery that is so.
@@ -154,14 +154,14 @@ impl Hook {
         T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
     {
         let sql = AssertSqlSafe(format!("select {column} from webhook_delivery where webhook = $1 and {how} order by id desc limit 1"));
-        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.unwrap()
+        sqlx::query_scalar(sql).bind(self.id.uuid()).fetch_one(&self.db).await.expect("the test made it so")
     }
 
     /// What waits is due, and has failed for `days` already.
     async fn days_pass(&self, days: f64) {
         self.set(&format!("failing_since = failing_since - make_interval(secs => {})", days * 86400.0)).await;
         let sql = "update webhook_delivery set next_at = next_at - make_interval(secs => $2) where webhook = $1 and state = 'waiting'";
-        sqlx::query(sql).bind(self.id.uuid()).bind(days * 86400.0).execute(&self.db).await.unwrap();
+        sqlx::query(sql).bind(self.id.uuid()).bind(days * 86400.0).execute(&self.db).await.expect("the test made it so");
     }
 
     async fn settled(&self, seq: i64) {
@@ -170,7 +170,8 @@ impl Hook {
 
     /// Whether a request is signed with its secret, as Standard Webhooks says.
     fn signed(&self, got: &Got) -> bool {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(self.secret.trim_start_matches("whsec_")).unwrap());
+        let key =
+            hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("the test made it so"));
         let said = [got.header("webhook-id").as_bytes(), b".", got.header("webhook-timestamp").as_bytes(), b".", &got.raw].concat();
         got.header("webhook-signature")
             .split(' ')

@@ -14,7 +14,7 @@ use super::{Hook, SOON, comes, complete, quick};
 
 async fn owners(hook: &Hook) -> Vec<i64> {
     let sql = "select count(*) from webhook where owner is not null group by owner order by 1";
-    sqlx::query_scalar(sql).fetch_all(&hook.db).await.unwrap()
+    sqlx::query_scalar(sql).fetch_all(&hook.db).await.expect("Postgres answers")
 }
 
 #[tokio::test]
