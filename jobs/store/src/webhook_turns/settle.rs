@@ -88,8 +88,8 @@ pub struct Settled {
     pub events: Vec<Event>,
 }
 
-/// Settles deliveries. `cursor`: from where to where it moves; it stays where somebody turned it meanwhile. May be repeated. `None`: the turn is
-/// over, nothing is written.
+/// Settles deliveries. The cursor moves from the one to the other; where somebody turned it meanwhile it stays, and what would wait behind it
+/// does not: it is read from the log again. May be repeated. `None`: the turn is over, nothing is written.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -105,7 +105,7 @@ pub async fn settle(
     let said = json!({"webhook": turn.webhook});
     let answer = sqlx::query!(
         r#"with mine as (
-                    select id, tenant, state, failures, failing_since from webhook where tenant = $1 and id = $2 and owner = $3 and epoch = $4 for update),
+                    select id, tenant, state, failures, failing_since, cursor_seq from webhook where tenant = $1 and id = $2 and owner = $3 and epoch = $4 for update),
                 verdict as (
                     select id, case when $9 then 'disabled' else 'paused' end as state, case when $9 then 'gone' else 'failing' end as reason from mine
                      where state = 'active' and ($9 or $6 > 0 and not $7 and failures + $6 >= $11
@@ -121,6 +121,7 @@ pub async fn settle(
                            unnest($12::uuid[], $13::uuid[], $14::bigint[], $15::text[], $16::uuid[], $17::text[], $18::text[], $19::int[],
                                   $20::float8[], $21::smallint[], $22::text[], $23::int[], $24::text[], $25::jsonb[])
                         as r (id, event, seq, type, chat, kind, state, attempt, retry_in, status, error, duration_ms, answer, body)
+                     where not (mine.cursor_seq <> $5 and r.state = 'waiting' and r.kind in ('live', 'replay') and r.seq > mine.cursor_seq)
                     on conflict (id) do update set state = excluded.state, attempt = excluded.attempt, next_at = excluded.next_at,
                        status = excluded.status, error = excluded.error, duration_ms = excluded.duration_ms, answer = excluded.answer,
                        finished_at = excluded.finished_at

@@ -62,6 +62,39 @@ async fn a_replay_comes_in_order_with_the_same_ids_and_says_so_and_what_is_new_f
 }
 
 #[tokio::test]
+async fn a_replay_asked_for_while_an_event_waits_begins_where_it_was_asked_to() {
+    let mut stack = Stack::start().await;
+    let (ana, receiver) = (stack.tenant("ana").await, Receiver::start().await);
+    let hook = Hook::of(&stack, &ana, &receiver.url("/")).await;
+    let first = hook.get::<i64>("cursor_seq").await + 1;
+    let _worker = stack.teller(&quick()).await;
+    let bad = hook.emit(10).await;
+    hook.settled(bad).await;
+    receiver.answers(move |got| Reply::Status(if got.seq() == bad + 1 { 500 } else { 200 }));
+    let last = hook.emit(3).await;
+    // As the API does it, in the middle of an attempt whose end is about to be settled.
+    let mut settling = stack.points().arm_once("webhook.before_settle");
+    let arrival = settling.arrived().await;
+    hook.set(&format!("replay_until = greatest(replay_until, cursor_seq), cursor_seq = {}", first + 1)).await;
+    sqlx::query("delete from webhook_delivery where webhook = $1 and state = 'waiting'")
+        .bind(hook.id.uuid())
+        .execute(&hook.db)
+        .await
+        .unwrap();
+    arrival.reply(harness::faults::Word::Go).await;
+    hook.wake().await;
+    receiver.until("the replay", SOON, |got| got.iter().filter(|g| g.seq() == bad).count() == 2).await;
+    receiver.answers(|_| Reply::Status(200));
+    comes(&receiver, last).await;
+    hook.settled(last).await;
+    let mut seqs = receiver.seqs();
+    let again = seqs.split_off(10);
+    let mut replay: Vec<i64> = again.into_iter().skip_while(|seq| *seq == bad + 1).collect();
+    replay.dedup();
+    assert_eq!(replay, (first + 2..=last).collect::<Vec<_>>(), "nothing that waited comes before it");
+}
+
+#[tokio::test]
 async fn one_event_again_and_a_test_call_come_at_once_although_the_order_is_held_up() {
     let mut stack = Stack::start().await;
     let (ana, receiver) = (stack.tenant("ana").await, Receiver::start().await);
