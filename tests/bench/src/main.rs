@@ -4,6 +4,7 @@ mod api;
 mod bare;
 mod browser;
 mod cdp;
+mod fanout;
 mod idle;
 mod lanes;
 mod load;
@@ -42,6 +43,8 @@ enum Part {
     Browser,
     /// What a thousand idle sessions cost.
     Idle,
+    /// One event and a thousand clients, beside a bare socket.io (Node).
+    Fanout,
 }
 
 #[derive(Subcommand)]
@@ -81,6 +84,10 @@ async fn run(args: &Args) -> Result<(), Error> {
     }
     if wanted(Part::Idle) {
         idle::measure(&mut report).await?;
+    }
+    if wanted(Part::Fanout) {
+        let stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
+        fanout::measure(&stack, &mut report).await?;
     }
     if wanted(Part::Api) || wanted(Part::Browser) {
         let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
