@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -99,8 +98,8 @@ impl Standings {
             let (all, _) = lock(&inner).next.take()?;
             // Taken before the question: an answer may be late, never younger than it says.
             let asked = Instant::now();
-            let answers = ask(&pool, &all).await.ok()?;
-            Some(Arc::new(answers.into_iter().map(|(credential, known)| (credential, (asked, known))).collect()))
+            let answers = ask(&pool, &all).await.ok()?.into_iter().map(|(credential, known)| (credential, (asked, known)));
+            Some(Arc::new(answers.collect::<HashMap<Credential, Answer>>()))
         };
         question.boxed().shared()
     }

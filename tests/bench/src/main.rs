@@ -4,6 +4,7 @@ mod api;
 mod bare;
 mod browser;
 mod cdp;
+mod fanout;
 mod hooks;
 mod idle;
 mod lanes;
@@ -45,6 +46,8 @@ enum Part {
     Idle,
     /// Telling webhooks, beside a bare HTTP client.
     Hooks,
+    /// One event and a thousand clients, beside a bare socket.io (Node).
+    Fanout,
 }
 
 #[derive(Subcommand)]
@@ -101,6 +104,10 @@ async fn run(args: &Args) -> Result<(), Error> {
     }
     if wanted(Part::Hooks) {
         hooks::measure(&mut report).await?;
+    }
+    if wanted(Part::Fanout) {
+        let stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
+        fanout::measure(&stack, &mut report).await?;
     }
     if wanted(Part::Api) || wanted(Part::Browser) {
         let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;

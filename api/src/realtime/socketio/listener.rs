@@ -180,6 +180,8 @@ struct Listener {
     /// When it sent its latest messages.
     messages: VecDeque<Instant>,
     nonsense: usize,
+    /// Packets of the event that was being told at the end.
+    unsaid: Vec<String>,
 }
 
 impl Listener {
@@ -207,6 +209,7 @@ impl Listener {
             warn_at: warn_at(&caller),
             messages: VecDeque::with_capacity(MESSAGES),
             nonsense: 0,
+            unsaid: Vec::new(),
         })
     }
 
@@ -231,7 +234,7 @@ impl Listener {
         if let Some(problem) = detail {
             last["problem"] = problem;
         }
-        let mut last = vec![self.writer.event("stream.end", &[&last.to_string()])];
+        let mut last: Vec<String> = self.unsaid.drain(..).chain([self.writer.event("stream.end", &[&last.to_string()])]).collect();
         // A client that is disconnected by its server does not come again by itself; one whose connection ends does.
         if !comes_again {
             last.push(self.writer.disconnected());
@@ -252,8 +255,13 @@ impl Listener {
             }
         };
         self.place.keep().await;
-        for text in self.written(next)? {
-            self.say(line, text).await?;
+        let mut packets = self.written(next)?.into_iter();
+        while let Some(text) = packets.next() {
+            if let Err(end) = self.say(line, text).await {
+                // What belongs to the same event leaves with the last words: its number has been told.
+                self.unsaid.extend(packets);
+                return Err(end);
+            }
         }
         Ok(())
     }
@@ -294,6 +302,8 @@ impl Listener {
     /// Says something, as long as the client may hear and keeps up.
     async fn say(&mut self, line: &mut Line, text: String) -> Result<(), End> {
         tokio::select! {
+            // First: what has been begun leaves whole, also where the feed ends at this moment.
+            biased;
             said = line.say(text) => Ok(said?),
             ending = self.feed.ended() => Err(End::LetGo(ending)),
         }

@@ -191,3 +191,32 @@ async fn a_function_that_streams_gives_the_same_bytes_after_a_prelude() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_stream_ends_by_itself_in_a_function_and_goes_on_behind_its_last_id_and_there_are_no_sockets() {
+    let stack = Stack::start().await;
+    let ana = stack.tenant("ana").await;
+    let happens = async || {
+        let (_, job) = ana.chat(PEER).await;
+        ana.client.post(&format!("/api/jobs/{job}/cancel"), json!({})).await.ok();
+        job
+    };
+    let seen = happens().await;
+    let function = stack.function().await;
+    let call = Call::new("GET", "/api/events/stream").query("after=0").by(&ana.client);
+    let answer = Seen::of_event(&function.runtime.invoke(Way::Http.event(&call), WITHIN).await);
+    let text = String::from_utf8(answer.body).expect("text");
+    let told = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("an event");
+    let event: Value = serde_json::from_str(told).expect("an envelope");
+    assert_eq!((answer.status, &event["data"]["job"]["id"]), (200, &json!(seen)));
+    assert!(text.trim_end().ends_with(": ends: stopping"), "{text}");
+    let last = text.lines().rev().find_map(|line| line.strip_prefix("id: ")).expect("a cursor");
+    let missed = happens().await;
+    let mut again = ana.client.stream("/api/events/stream", &[("last-event-id", last)]).await.expect("goes on");
+    assert_eq!(again.event(WITHIN).await["data"]["job"]["id"], json!(missed));
+
+    let call = Call::new("GET", "/socket.io/").query("EIO=4&transport=websocket");
+    let refused = Seen::of_event(&function.runtime.invoke(Way::Http.event(&call), WITHIN).await);
+    let problem: Value = serde_json::from_slice(&refused.body).expect("a problem");
+    assert_eq!((refused.status, &problem["code"]), (501, &json!("unsupported")));
+}
