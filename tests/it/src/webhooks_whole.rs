@@ -66,7 +66,11 @@ async fn what_is_made_over_http_is_told_signed_seen_sent_again_and_replayed() {
     let got = receiver.until("the second event", SOON, |all| all.len() >= 3).await;
     assert!(is_signed_with(&got[2], &first) && is_signed_with(&got[2], &second));
 
-    // From the first event on again, in order, marked.
+    // From the first event on again, in order, marked: what had been settled by then.
+    until("the second event to be settled", SOON, || async {
+        (ana.client.get(&path).await.ok()["cursor"].as_i64() >= Some(got[2].seq())).then_some(())
+    })
+    .await;
     let back = post("/replay", json!({"seq": event["seq"]})).await.ok();
     assert_eq!(back["id"], made["id"]);
     let got = receiver.until("the replay", SOON, |all| all.len() >= 5).await;
