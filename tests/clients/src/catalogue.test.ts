@@ -50,8 +50,8 @@ test("the example of every type is what its schema says, and nothing else is", (
 });
 
 test("an event of a type that the document does not know is still an event", () => {
-  const [, known] = Object.entries<any>(asyncapi.components.messages)[0]!;
-  validator(openapi, "Event")({ ...known.examples[0].payload, type: "moon.landed", data: { moon: 1 } });
+  const known = asyncapi.components.messages.message.examples[0].payload;
+  validator(openapi, "Event")({ ...known, type: "moon.landed", data: { moon: 1 } });
 });
 
 test("every event of a linked session's log is what the schema of its type says", async () => {

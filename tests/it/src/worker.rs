@@ -264,3 +264,14 @@ async fn tasks_go_on_after_redis_lost_everything_or_was_away() {
     let before = runs().await;
     until_true("two runs after the outage", SOON, async || runs().await > before + 1).await;
 }
+
+#[tokio::test]
+async fn what_is_old_in_the_streams_of_redis_goes() {
+    let mut stack = Stack::start().await;
+    for entry in [["XADD", "zg:{7}:firehose", "1000-0", "tenant", "x"], ["XADD", "zg:{7}:firehose", "*", "tenant", "x"]] {
+        stack.redis.command(&entry).await;
+    }
+    let _worker = stack.try_worker(r#"{"lookEveryMs": 100, "everyMs": {"streams.trim": 300}}"#).await.unwrap();
+    let left = || async { stack.redis.command(&["XLEN", "zg:{7}:firehose"]).await == redis::Value::Int(1) };
+    until_true("the older entry to go", SOON, left).await;
+}
