@@ -206,7 +206,7 @@ impl Ours {
     async fn new(stack: &Stack) -> Result<Self, Error> {
         let ana = stack.tenant("crowd").await;
         let tenant: TenantId = ana.id.parse()?;
-        for name in ["streams", "keys"] {
+        for name in ["streams", "apiKeys"] {
             stack.postgres.sql(&format!(
                 "insert into usage_limit (tenant, name, value) values ('{}', '{name}', {})",
                 tenant.uuid(),

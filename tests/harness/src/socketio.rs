@@ -106,6 +106,8 @@ impl Socket {
                 Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send("3").await,
                 Some(Ok(Message::Text(text))) => return Some(text.as_str().to_owned()),
                 Some(Ok(Message::Close(frame))) => {
+                    // The answer, for which the other side waits a while.
+                    let _ = self.ws.flush().await;
                     self.aside.push_back(Said::Closed(frame.map(|f| f.reason.as_str().to_owned())));
                     return None;
                 }

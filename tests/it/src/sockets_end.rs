@@ -221,7 +221,7 @@ async fn a_process_that_ends_says_so_and_its_clients_go_on_at_another_one() {
     assert_eq!((&ended.last, ended.taken_out), (&json!({"reason": "stopping", "cursor": seen}), false));
     assert_eq!(ended.closed.as_deref(), Some("stopping"));
     assert_eq!(nobody.next(SOON).await, Said::Closed(Some("stopping".into())));
-    assert!(other.process.wait(Duration::from_secs(5)).await.is_some_and(|status| status.success()), "nothing holds it");
+    assert!(other.process.wait(SOON).await.is_some_and(|status| status.success()), "nothing holds it");
     let missed = ana.happens(PEER).await;
     let mut again = ana.admin.socket(json!({"after": seen})).await.unwrap();
     assert_eq!(job(&again.envelope(SOON).await), missed);
