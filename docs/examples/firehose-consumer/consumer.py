@@ -108,7 +108,7 @@ class Consumer:
                 time.sleep(1)
             except redis.ResponseError as why:
                 # The groups went with the data: FLUSHALL, or a Redis that began empty.
-                if not str(why).startswith(("NOGROUP", "UNBLOCKED")):
+                if not any(word in str(why) for word in ("NOGROUP", "UNBLOCKED")):
                     raise
                 LOG.warning("Redis has lost its data: %s", why)
 

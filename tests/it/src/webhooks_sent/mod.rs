@@ -111,7 +111,10 @@ impl Hook {
             "with c as (update tenant_counter set seq = seq + $2 where tenant = $1 returning seq),
                   e as (insert into event (tenant, seq, day, id, type, at, chat, data)
                         select $1, c.seq - $2 + n, (now() at time zone 'UTC')::date, gen_random_uuid(), 'message', now(), $3,
-                               jsonb_build_object('message', jsonb_build_object('text', 'number ' || n, 'fromMe', n % 2 = 0))
+                               jsonb_build_object('message', jsonb_build_object(
+                               'id', 'msg_01m886gp7pexm9q2wv46b8c17c', 'text', 'number ' || n, 'fromMe', n % 2 = 0, 'type', 'text',
+                               'status', 'sent', 'ack', 1, 'source', 'phone', 'sentBy', null, 'waId', '3EB0', 'sender', null, 'replyTo', null,
+                               'timestamp', '2026-01-01T00:00:00.000Z', 'recovered', false, 'job', null, 'reference', null))
                           from c, generate_series(1, $2) n)
              select seq from c",
         )

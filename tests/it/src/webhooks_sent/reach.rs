@@ -92,6 +92,8 @@ async fn slow_and_endless_answers_are_cut_at_their_limits() {
     let _drip = tokio::spawn(async move {
         while let Ok((mut stream, _)) = dripping.accept().await {
             tokio::spawn(async move {
+                // An answer before the question would be another mistake than this one.
+                let _ = stream.read(&mut [0; 4096]).await;
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
                 while stream.write_all(b"x").await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
