@@ -70,10 +70,6 @@ mod real {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
                 std::future::pending().await
             }
-            ("stop", _) => {
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
-                Verdict::Go
-            }
             _ => Verdict::Go,
         }
     }

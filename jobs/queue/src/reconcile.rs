@@ -24,7 +24,7 @@ pub struct Seen(HashMap<TenantId, i64>);
 pub async fn round(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueError> {
     let Some(turn) = store::turns::reconciler(pool).await? else { return Ok(()) };
     let done = all(pool, redis, seen).await;
-    drop(turn);
+    turn.end().await;
     done
 }
 

@@ -18,7 +18,7 @@ const ROUND: i64 = 500;
 pub async fn round(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
     let Some(turn) = store::turns::reconciler(pool).await? else { return Ok(()) };
     let done = all(pool, redis, timings).await;
-    drop(turn);
+    turn.end().await;
     done
 }
 

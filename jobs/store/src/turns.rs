@@ -4,8 +4,15 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::Result;
 
-/// A turn: ends when it is dropped, or with the connection.
-pub struct Turn(#[expect(dead_code, reason = "holds the lock")] Transaction<'static, Postgres>);
+/// A turn: holds the lock until its end, or the connection's.
+pub struct Turn(Transaction<'static, Postgres>);
+
+impl Turn {
+    /// Ends it before anything else is done: a dropped one is given back only when its connection is next used.
+    pub async fn end(self) {
+        let _ = self.0.rollback().await; // otherwise it ends with its connection
+    }
+}
 
 /// The reconciler's turn. `None`: another process has it.
 ///

@@ -283,6 +283,11 @@ mod tests {
         let child =
             Command::new("/bin/sh").args(["-c", script, "sh"]).arg(format!("--user-data-dir={}", profile.display())).spawn().unwrap();
         let id = ProcessId::of(child.id()).unwrap();
+        // A parent goes on before the child's `exec` has closed what it inherited, our locks among it, and has its command line.
+        let line = format!("/proc/{}/cmdline", child.id());
+        while !fs::read(&line).unwrap().windows(16).any(|part| part == b"--user-data-dir=") {
+            std::thread::yield_now();
+        }
         (child, id)
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -13,7 +14,14 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{Error, User};
+use crate::{
+    Error, User,
+    process::{self, Signal},
+    until,
+};
+
+/// A stopped process stands still at once; this is for a machine that has no time for it.
+const STANDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a test says.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +57,12 @@ impl Arrival {
             Word::Delay(ms) => format!("delay {ms}"),
             Word::Fail => "fail".to_owned(),
             Word::Die => "die".to_owned(),
-            Word::Stop => "stop".to_owned(),
+            // From here, while it waits for its answer: a process that stops itself may take another step before it stands still.
+            Word::Stop => {
+                process::send(self.pid, Signal::STOP);
+                until("the process to stand still", STANDS_WITHIN, || async { process::stopped(self.pid).then_some(()) }).await;
+                "go".to_owned()
+            }
         };
         // A process that died meanwhile needs no answer.
         let _ = self.stream.write_all(format!("{text}\n").as_bytes()).await;

@@ -116,7 +116,6 @@ async fn an_api_that_stands_still_after_a_commit_keeps_no_other_api_waiting() {
     let held = armed.arrived().await;
     assert_eq!(held.pid, stack.api.process.pid());
     held.reply(Word::Stop).await;
-    until("it to be stopped", SOON, || async { harness::process::stopped(stack.api.process.pid()).then_some(()) }).await;
     // In its own session as in another tenant's.
     for tenant in [&ana2, &bea2] {
         let mut took = Vec::new();

@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{
-    Stack,
-    faults::Word,
-    process::{self, Signal},
-    receiver::Receiver,
-    until_true,
-};
+use harness::{Stack, faults::Word, process::Signal, receiver::Receiver, until_true};
 
 use super::{Hook, SOON, comes, complete, quick};
 
@@ -57,10 +51,7 @@ async fn a_worker_that_stood_still_past_its_lease_settles_nothing() {
     let mut at = stack.points().arm_once("webhook.before_settle");
     let stopped = stack.teller(&quick()).await;
     let last = hook.emit(50).await;
-    let arrival = at.arrived().await;
-    let pid = arrival.pid;
-    arrival.reply(Word::Stop).await;
-    until_true("it to stand still", SOON, async || process::stopped(pid)).await;
+    at.arrived().await.reply(Word::Stop).await;
     assert_eq!(hook.count("true").await, 0);
 
     let _other = stack.teller(&quick()).await;
