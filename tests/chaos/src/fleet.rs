@@ -135,8 +135,8 @@ impl Fleet {
         self.tend().await;
     }
 
-    /// Everybody leaves in order. Answers what stayed.
-    pub async fn leave(mut self, within: Duration) -> (Stack, Vec<String>) {
+    /// The hosts leave in order. Answers what stayed.
+    pub async fn leave(&mut self, within: Duration) -> Vec<String> {
         let data = self.hosts[0].data.clone();
         for host in &self.hosts {
             host.process.signal(Signal::TERM);
@@ -148,7 +148,7 @@ impl Fleet {
             }
         }
         left.extend(browsers::below(&data));
-        (self.stack, left)
+        left
     }
 
     async fn end(&mut self, undo: Undo) {

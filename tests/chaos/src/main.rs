@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
                 }
                 if !report.violations.is_empty() {
                     failed.push(seed);
-                    println!("  again: make chaos SEEDS=1 FROM={seed} SECONDS={} FAULTS={}", args.seconds, args.faults);
+                    println!("  again: make chaos SEEDS=1 FROM={seed} ARGS='--seconds {} --faults {}'", args.seconds, args.faults);
                 }
             }
             Err(error) => {

@@ -55,11 +55,12 @@ pub async fn run(plan: &Plan, shape: &Shape) -> Result<Report, Error> {
 
     let (revived, broken) = (fleet.revived, fleet.broken.clone());
     let sessions = states(&traffic, &companies).await;
-    let (stack, left) = fleet.leave(LEAVE_WITHIN).await;
-    settle(&stack, &companies).await;
+    let left = fleet.leave(LEAVE_WITHIN).await;
+    let stack = &fleet.stack;
+    settle(stack, &companies).await;
     let mut logs = Vec::new();
     for company in &companies {
-        logs.push(gather::log(&stack, company).await);
+        logs.push(gather::log(stack, company).await);
     }
     companies.iter_mut().for_each(|company| company.followers.clear());
     let seen = traffic.seen();
@@ -69,18 +70,18 @@ pub async fn run(plan: &Plan, shape: &Shape) -> Result<Report, Error> {
         sessions,
         sends: sends.into_iter().map(|(_, send)| send).collect(),
         incoming: seen.incoming,
-        jobs: gather::jobs(&stack, &traffic.accounts, &logs),
+        jobs: gather::jobs(stack, &traffic.accounts, &logs),
         phones: gather::phones(&traffic).await,
         logs,
-        stale: witness::heard(&stack),
+        stale: witness::heard(stack),
         left,
         unknown_allowed: broken.iter().map(|(_, fault)| fault.may_leave_unknown(shape)).sum(),
     };
     let violations = check(&history);
-    let text = tell(plan, &history, &stack, seen.asked, revived, took, &broken);
+    let text = tell(plan, &history, stack, seen.asked, revived, took, &broken);
     if !violations.is_empty() {
         // What the services said is the way to the cause; the stack shows it when it goes down in a panic only.
-        keep_logs(&stack, plan.seed);
+        keep_logs(stack, plan.seed);
     }
     Ok(Report { violations, text })
 }

@@ -46,6 +46,15 @@ impl RedisServer {
         self.ask::<redis::Value>(command).await;
     }
 
+    /// Puts keys back as `DUMP` wrote them, with the milliseconds they have left (0: for ever).
+    pub async fn restore(&self, keys: &[(String, Vec<u8>, i64)]) {
+        let client = redis::Client::open(self.url()).expect("the URL is good");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("connects");
+        for (key, held, left) in keys {
+            redis::cmd("RESTORE").arg(key).arg(*left).arg(held).exec_async(&mut connection).await.expect("takes it");
+        }
+    }
+
     /// How often each command has been called, by clients or by scripts.
     pub async fn calls(&self) -> BTreeMap<String, u64> {
         let info: String = self.ask(&["INFO", "commandstats"]).await;
