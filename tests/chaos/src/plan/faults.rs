@@ -155,7 +155,7 @@ const PAGE: [(&str, Option<u32>, Option<u64>, Option<&str>); 17] = [
 ];
 
 /// Places at which a process dies, waits, fails or stands still.
-const POINTS: [(&str, Step); 20] = [
+const POINTS: [(&str, Step); 22] = [
     ("host.before_resolve", Step::Delay(1_000)),
     ("host.before_start", Step::Die),
     ("host.before_start", Step::Stop(PAST_THE_LEASE)),
@@ -166,6 +166,8 @@ const POINTS: [(&str, Step); 20] = [
     ("outcome.before_publish", Step::Delay(1_500)),
     ("outcome.before_publish", Step::Stop(PAST_THE_LEASE)),
     ("outcome.before_ack", Step::Die),
+    ("record.before_commit", Step::Die),
+    ("record.before_commit", Step::Stop(PAST_THE_LEASE)),
     ("api.accept.committed", Step::Die),
     ("api.accept.committed", Step::Delay(3_000)),
     ("api.push.redis_down", Step::Fail),
