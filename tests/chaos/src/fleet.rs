@@ -212,6 +212,10 @@ impl Fleet {
                 }
                 let armed = self.stack.sim.fault(fault).await;
                 self.armed.push(armed);
+                // It meets the next document, which would not come for long.
+                if matches!(*kind, "blank_page" | "page_error" | "slow_start") {
+                    self.browsers(*n).into_iter().flat_map(browsers::renderers).for_each(|pid| process::send(pid, Signal::KILL));
+                }
             }
             Fault::PhoneOffline(n, ms) => {
                 self.stack.sim.offline(&self.peers[*n]).await;
