@@ -9,6 +9,7 @@ use harness::{
     Error, Stack,
     faults::Word,
     process::{self, Signal},
+    redis::Kept,
     services::{Api, Host, Worker},
 };
 use serde_json::json;
@@ -24,12 +25,13 @@ const SLOTS: usize = 6;
 const TELLER: &str = r#"{"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 3000, "retryAfterMs": [100, 200, 400, 400]}"#;
 
 /// What ends a fault that lasts.
-#[derive(Debug)]
 enum Undo {
     Continue(u32),
     Pass(Server),
     RedisUp,
+    RedisBack(Kept),
     Online(String),
+    Unban(String),
 }
 
 /// The processes.
@@ -157,6 +159,8 @@ impl Fleet {
             Undo::Pass(Server::Postgres) => self.stack.proxies().postgres.pass(),
             Undo::Pass(Server::Redis) => self.stack.proxies().redis.pass(),
             Undo::RedisUp => self.stack.redis.up().await.expect("Redis starts"),
+            Undo::RedisBack(kept) => self.stack.redis.go_back(&kept).await.expect("Redis starts"),
+            Undo::Unban(phone) => self.stack.sim.ban(&phone, 0).await,
             Undo::Online(phone) => self.stack.sim.online(&phone).await,
         }
     }
@@ -198,6 +202,12 @@ impl Fleet {
                 self.later(*ms, Undo::RedisUp);
             }
             Fault::FlushRedis => drop(self.stack.redis.try_command(&["FLUSHALL"]).await),
+            Fault::RewindRedis(ms) => {
+                // While it is down there is nothing to go back to.
+                if let Ok(kept) = self.stack.redis.keep().await {
+                    self.later(*ms, Undo::RedisBack(kept));
+                }
+            }
             Fault::PauseRedis(ms) => drop(self.stack.redis.try_command(&["CLIENT", "PAUSE", &ms.to_string()]).await),
             Fault::Network(server, net) => self.network(*server, *net),
             Fault::Page(n, kind, times, ms, frame) => {
@@ -216,6 +226,17 @@ impl Fleet {
                 if matches!(*kind, "blank_page" | "page_error" | "slow_start") {
                     self.browsers(*n).into_iter().flat_map(browsers::renderers).for_each(|pid| process::send(pid, Signal::KILL));
                 }
+            }
+            Fault::Unlink(n) => {
+                let phone = &self.accounts[*n].0;
+                for device in self.stack.sim.devices(phone).await {
+                    self.stack.sim.remove_device(phone, &device).await;
+                }
+            }
+            Fault::Ban(n, ms) => {
+                let phone = self.accounts[*n].0.clone();
+                self.stack.sim.ban(&phone, 10).await;
+                self.later(*ms, Undo::Unban(phone));
             }
             Fault::PhoneOffline(n, ms) => {
                 self.stack.sim.offline(&self.peers[*n]).await;

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod follow;
 pub mod gather;
 pub mod history;
+pub mod person;
 pub mod plan;
 pub mod random;
 pub mod run;

@@ -3,9 +3,9 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use contract::SessionId;
-use harness::{ApiClient, Error, Settings, Stack, Tenant, receiver::Receiver};
+use harness::{Error, Settings, Stack, Tenant, receiver::Receiver};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     check::{Violation, check, is_final},
@@ -13,6 +13,7 @@ use crate::{
     follow::Follower,
     gather::{self, Company},
     history::{History, Send, Session},
+    person::{self, state},
     plan::{Act, How, Plan, Shape},
     traffic::{Account, Traffic},
     witness,
@@ -42,48 +43,55 @@ pub async fn run(plan: &Plan, shape: &Shape) -> Result<Report, Error> {
     let stack = Stack::with(settings).await?;
     witness::install(&stack);
     let mut fleet = Fleet::start(stack, shape).await?;
-    let mut companies = found(&fleet, shape).await;
-    let traffic = link(&mut fleet, &companies, shape).await;
-    let (traffic, start) = (Arc::new(traffic), Instant::now());
+    let companies = found(&fleet, shape).await;
+    let traffic = Arc::new(link(&mut fleet, &companies, shape).await);
+    let took = play(plan, shape, &mut fleet, &companies, &traffic).await;
+    let history = look(&mut fleet, &companies, &traffic, shape).await;
+    let violations = check(&history);
+    if !violations.is_empty() {
+        // What the services said is the way to the cause; the stack shows it when it goes down in a panic only.
+        keep_logs(&fleet.stack, plan.seed);
+    }
+    Ok(Report { violations, text: tell(plan, &history, &fleet, traffic.seen().asked, took) })
+}
+
+/// Traffic and faults, then all whole again. Answers how long that took.
+async fn play(plan: &Plan, shape: &Shape, fleet: &mut Fleet, companies: &[Company], traffic: &Arc<Traffic>) -> Duration {
+    let (start, mut persons) = (traffic.start, attend(traffic));
     let end = start + Duration::from_secs(shape.seconds);
     tokio::join!(traffic.play(&plan.traffic), fleet.suffer(&plan.faults, start, end));
     fleet.heal().await;
     let healed = Instant::now();
-    until_whole(&mut fleet, &traffic, &companies).await;
-    probe(&mut fleet, &traffic, &companies, shape).await;
-    let took = healed.elapsed();
+    until_whole(fleet, traffic, companies).await;
+    probe(fleet, traffic, companies, shape).await;
+    persons.abort_all();
+    healed.elapsed()
+}
 
-    let (revived, broken) = (fleet.revived, fleet.broken.clone());
-    let sessions = states(&traffic, &companies).await;
+/// What everybody saw, once the hosts have left.
+async fn look(fleet: &mut Fleet, companies: &[Company], traffic: &Traffic, shape: &Shape) -> History {
+    let sessions = states(traffic, companies).await;
     let left = fleet.leave(LEAVE_WITHIN).await;
     let stack = &fleet.stack;
-    settle(stack, &companies).await;
+    settle(stack, companies).await;
     let mut logs = Vec::new();
-    for company in &companies {
+    for company in companies {
         logs.push(gather::log(stack, company).await);
     }
-    companies.iter_mut().for_each(|company| company.followers.clear());
     let seen = traffic.seen();
     let mut sends: Vec<(usize, Send)> = seen.sends.into_iter().collect();
     sends.sort_by_key(|(n, _)| *n);
-    let history = History {
+    History {
         sessions,
         sends: sends.into_iter().map(|(_, send)| send).collect(),
         incoming: seen.incoming,
         jobs: gather::jobs(stack, &traffic.accounts, &logs),
-        phones: gather::phones(&traffic).await,
+        phones: gather::phones(traffic).await,
         logs,
         stale: witness::heard(stack),
         left,
-        unknown_allowed: broken.iter().map(|(_, fault)| fault.may_leave_unknown(shape)).sum(),
-    };
-    let violations = check(&history);
-    let text = tell(plan, &history, stack, seen.asked, revived, took, &broken);
-    if !violations.is_empty() {
-        // What the services said is the way to the cause; the stack shows it when it goes down in a panic only.
-        keep_logs(stack, plan.seed);
+        unknown_allowed: fleet.broken.iter().map(|(_, fault)| fault.may_leave_unknown(shape)).sum(),
     }
-    Ok(Report { violations, text })
 }
 
 fn keep_logs(stack: &Stack, seed: u64) {
@@ -146,24 +154,20 @@ async fn link(fleet: &mut Fleet, companies: &[Company], shape: &Shape) -> Traffi
 
 /// Starts a session and scans its code, as its owner does.
 async fn scan(fleet: &Fleet, tenant: &Tenant, account: &Account) {
-    let path = format!("/api/sessions/{}", account.session);
-    tenant.client.post(&format!("{path}/start"), json!({})).await.ok();
     harness::until("a linked account", WHOLE_WITHIN, || async {
-        if state(&tenant.client, &account.session).await == "working" {
-            return Some(());
-        }
-        let qr = tenant.client.try_ask(reqwest::Method::GET, &format!("{path}/qr?wait=5"), &[], None).await;
-        if let Some(code) = qr.as_ref().and_then(|qr| qr.body["qr"].as_str()) {
-            fleet.stack.sim.scan(&account.phone, code).await;
-        }
-        None
+        person::help(&tenant.client, fleet.stack.sim.control(), account).await;
+        (state(&tenant.client, &account.session).await == "working").then_some(())
     })
     .await;
 }
 
-async fn state(client: &ApiClient, session: &str) -> String {
-    let status = client.try_ask(reqwest::Method::GET, &format!("/api/sessions/{session}/status"), &[], None).await;
-    status.and_then(|status| status.body["state"].as_str().map(str::to_owned)).unwrap_or_else(|| "not known".to_owned())
+/// Somebody for each account, to do what only a person can.
+fn attend(traffic: &Traffic) -> JoinSet<()> {
+    let people = traffic.accounts.iter().map(|account| {
+        let client = traffic.callers[account.tenant][0].clone();
+        person::attend(client, traffic.phones.clone(), account.clone())
+    });
+    people.collect()
 }
 
 async fn states(traffic: &Traffic, companies: &[Company]) -> Vec<Session> {
@@ -232,18 +236,16 @@ async fn settle(stack: &Stack, companies: &[Company]) {
     }
 }
 
-fn tell(plan: &Plan, history: &History, stack: &Stack, asked: usize, revived: usize, took: Duration, broken: &[(u64, crate::plan::Fault)]) -> String {
-    let mut text = String::new();
+fn tell(plan: &Plan, history: &History, fleet: &Fleet, asked: usize, took: Duration) -> String {
     let of = |state: &str| history.jobs.iter().filter(|job| job.state == state).count();
-    let (accepted, events) =
-        (history.sends.iter().filter(|s| s.accepted.is_some()).count(), history.logs.iter().map(|log| log.events.len()).sum::<usize>());
-    let gaps = history.logs.iter().flat_map(|log| &log.events).filter(|event| event["type"] == "session.gap").count();
-    let _ = writeln!(
-        text,
-        "seed {}: {} texts in {asked} requests, {accepted} accepted; jobs {} (succeeded {}, failed {}, cancelled {}, expired {}, unknown {} of {} possible); \
-         {} came in, {events} events, {gaps} gaps; {} takeovers, {revived} processes revived, whole again in {:.1} s; Redis {} its data",
+    let events = || history.logs.iter().flat_map(|log| &log.events);
+    let gaps = events().filter(|event| event["type"] == "session.gap").count();
+    let mut text = format!(
+        "seed {}: {} texts in {asked} requests, {} accepted; jobs {} (succeeded {}, failed {}, cancelled {}, expired {}, unknown {} of {} possible); \
+         {} came in, {} events, {gaps} gaps; {} takeovers, {} processes revived, whole again in {:.1} s; Redis {} its data\n",
         plan.seed,
         history.sends.len(),
+        history.sends.iter().filter(|send| send.accepted.is_some()).count(),
         history.jobs.len(),
         of("succeeded"),
         of("failed"),
@@ -252,11 +254,13 @@ fn tell(plan: &Plan, history: &History, stack: &Stack, asked: usize, revived: us
         of("unknown"),
         history.unknown_allowed,
         history.incoming.len(),
-        witness::takeovers(stack).saturating_sub(history.sessions.len()),
+        events().count(),
+        witness::takeovers(&fleet.stack).saturating_sub(history.sessions.len()),
+        fleet.revived,
         took.as_secs_f64(),
         if plan.durable_redis { "keeps" } else { "loses" },
     );
-    for (at, fault) in broken {
+    for (at, fault) in &fleet.broken {
         let _ = writeln!(text, "  {:6.1} s  {fault:?}", *at as f64 / 1_000.0);
     }
     text

@@ -17,6 +17,13 @@ pub struct Redis {
     process: Process,
 }
 
+/// What a server held at a moment.
+pub struct Kept {
+    at: tokio::time::Instant,
+    /// Key, what it holds as `DUMP` writes it, milliseconds that it has left (none: for ever).
+    keys: Vec<(String, Vec<u8>, Option<u64>)>,
+}
+
 /// A stream's entry: its id, and its fields with their values.
 pub type Entry = (String, Vec<(String, String)>);
 
@@ -97,6 +104,44 @@ impl Redis {
     pub async fn stream(&self, key: &str) -> Vec<Entry> {
         let entries = self.command(&["XRANGE", key, "-", "+"]).await;
         redis::from_redis_value(entries).expect("entries are pairs of text")
+    }
+
+    /// What it holds now.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn keep(&self) -> redis::RedisResult<Kept> {
+        let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let (at, mut keys) = (tokio::time::Instant::now(), Vec::new());
+        let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await?;
+        for key in names {
+            let held: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await?;
+            let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await?;
+            keys.extend(held.map(|held| (key, held, u64::try_from(left).ok())));
+        }
+        Ok(Kept { at, keys })
+    }
+
+    /// Goes back to what it held at a moment, as a replica does that was behind when it took over: connections break, what came since is
+    /// gone, and what has run out since is gone too.
+    ///
+    /// # Errors
+    /// What kept it from it.
+    pub async fn go_back(&mut self, kept: &Kept) -> Result<(), Error> {
+        self.kill().await;
+        self.up().await?;
+        let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let gone = u64::try_from(kept.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut back = redis::pipe();
+        // At once, or somebody would see half of it.
+        back.atomic().cmd("FLUSHALL");
+        for (key, held, left) in &kept.keys {
+            let left = left.map(|left| left.saturating_sub(gone));
+            if left != Some(0) {
+                back.cmd("RESTORE").arg(key).arg(left.unwrap_or(0)).arg(held);
+            }
+        }
+        Ok(back.exec_async(&mut connection).await?)
     }
 
     /// `kill -9`: what is not on disk is gone.

@@ -37,16 +37,6 @@ async fn a_redis_without_room_keeps_its_leases_drains_its_lanes_and_what_is_acce
     assert!(host.rounds.borrow().is_empty(), "nobody was fenced");
 }
 
-/// All keys with what they hold and how long they last.
-async fn dump(stores: &Stores) -> Vec<(String, Vec<u8>, i64)> {
-    let mut all = Vec::new();
-    for key in stores.server.ask::<Vec<String>>(&["KEYS", "*"]).await {
-        let (held, left): (Option<Vec<u8>>, i64) = (stores.server.ask(&["DUMP", &key]).await, stores.server.ask(&["PTTL", &key]).await);
-        all.extend(held.map(|held| (key, held, left.max(0))));
-    }
-    all
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_went_back_in_time_starts_nothing_again_keeps_the_order_and_gets_the_events_it_lost() {
     let stores = Stores::start().await;
@@ -55,8 +45,9 @@ async fn a_redis_that_went_back_in_time_starts_nothing_again_keeps_the_order_and
     a.play.send_replace(Play::Hold);
     let mut jobs = vec![stores.send(session).await, stores.send(session).await];
     a.holds(1).await;
-    let before = dump(&stores).await;
-    assert!(before.iter().any(|(key, ..)| key == first.key()));
+    let holder = async || stores.server.ask::<Option<String>>(&["GET", first.key()]).await;
+    assert_eq!(holder().await.as_deref(), Some(first.value()));
+    let before = stores.server.keep().await;
     // What the dump does not know: all jobs of it ended, another owner, more jobs, and their events.
     a.play.send_replace(Play::Run);
     a.has_started(2).await;
@@ -66,8 +57,8 @@ async fn a_redis_that_went_back_in_time_starts_nothing_again_keeps_the_order_and
     jobs.push(stores.send(session).await);
     b.has_started(1).await;
     until_true("the third to end", SOON, || async { stores.job_state(jobs[2]) == "succeeded 1" }).await;
-    stores.server.run(&["FLUSHALL"]).await;
-    stores.server.restore(&before).await;
+    stores.server.go_back(&before).await;
+    assert_eq!(holder().await.as_deref(), Some(first.value()));
     // The lease is the former owner's again: who acts by it finds the rows under another's name, and the owner is fenced.
     tokio::time::timeout(SOON, second.fenced()).await.expect("the owner sees that its lease is not in its name");
     jobs.push(stores.send(session).await);

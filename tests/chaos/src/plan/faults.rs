@@ -69,12 +69,18 @@ pub enum Fault {
     CrashRedis(u64),
     /// FLUSHALL.
     FlushRedis,
+    /// Redis goes back to what it held so many milliseconds before: a fail-over to a replica that lags, an older dump.
+    RewindRedis(u64),
     /// CLIENT PAUSE for so many milliseconds.
     PauseRedis(u64),
     /// The network before a server.
     Network(Server, Net),
     /// The simulator misbehaves towards an account: its fault's name, how often, `ms`, the frames' name.
     Page(usize, &'static str, Option<u32>, Option<u64>, Option<&'static str>),
+    /// The account's owner removes the device on the phone; a person scans again.
+    Unlink(usize),
+    /// WhatsApp keeps the account out for so many milliseconds; a person starts it again.
+    Ban(usize, u64),
     /// A customer's phone is off the net for so many milliseconds.
     PhoneOffline(usize, u64),
     /// The next process that comes to a point.
@@ -102,6 +108,7 @@ impl Fault {
             Self::CrashPostgres => "crash postgres",
             Self::CrashRedis(_) => "crash redis",
             Self::FlushRedis => "flush redis",
+            Self::RewindRedis(_) => "rewind redis",
             Self::PauseRedis(_) => "pause redis",
             Self::Network(Server::Postgres, Net::Cut) => "cut postgres",
             Self::Network(Server::Postgres, Net::Silence) => "silence postgres",
@@ -112,6 +119,8 @@ impl Fault {
             Self::Network(Server::Redis, Net::Stall(_)) => "stall redis",
             Self::Network(Server::Redis, Net::Refuse(_)) => "refuse redis",
             Self::Page(_, kind, ..) => kind,
+            Self::Unlink(_) => "unlink",
+            Self::Ban(..) => "ban",
             Self::PhoneOffline(..) => "phone offline",
             Self::Point(name, _) => name,
         }
@@ -123,10 +132,10 @@ impl Fault {
             // All that runs on a host, or all hosts.
             Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) | Self::StopHost(..) | Self::DrainHost(_) => shape.sessions,
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
-            Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::PauseRedis(_) => shape.sessions,
+            Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
             Self::Point(name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
             Self::Point(_, Step::Die | Step::Stop(_)) => shape.sessions,
-            Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) => 1,
+            Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) | Self::Unlink(_) | Self::Ban(..) => 1,
             Self::Page(_, _, times, ..) => usize::try_from(times.unwrap_or(1)).unwrap_or(1),
             Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::Point(..) => 0,
         }
@@ -134,7 +143,8 @@ impl Fault {
 }
 
 /// What the simulator does to an account: kind, times, ms, frame.
-const PAGE: [(&str, Option<u32>, Option<u64>, Option<&str>); 17] = [
+const PAGE: [(&str, Option<u32>, Option<u64>, Option<&str>); 18] = [
+    ("wipe", None, None, None),
     ("kill_socket", None, None, None),
     ("hang", None, Some(8_000), None),
     ("blank_page", Some(1), None, None),
@@ -203,6 +213,9 @@ fn every(random: &mut Random, shape: &Shape) -> Vec<Fault> {
         Fault::CrashRedis(random.within(0, 5_000)),
         Fault::FlushRedis,
         Fault::PauseRedis(random.within(1_000, 6_000)),
+        Fault::RewindRedis(random.within(500, 4_000)),
+        Fault::Unlink(random.below(shape.sessions)),
+        Fault::Ban(random.below(shape.sessions), random.within(1_000, 5_000)),
         Fault::PhoneOffline(random.below(shape.peers), random.within(2_000, 9_000)),
         // Once an account: a second one within ten minutes is for a person to decide.
         Fault::Page(random.below(shape.sessions), "conflict", None, None, None),

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{Folder, User, postgres::Postgres};
+use harness::{Folder, User, postgres::Postgres, redis::Kept};
 use redis::FromRedisValue;
 use tokio::sync::Mutex;
 
@@ -46,13 +46,14 @@ impl RedisServer {
         self.ask::<redis::Value>(command).await;
     }
 
-    /// Puts keys back as `DUMP` wrote them, with the milliseconds they have left (0: for ever).
-    pub async fn restore(&self, keys: &[(String, Vec<u8>, i64)]) {
-        let client = redis::Client::open(self.url()).expect("the URL is good");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("connects");
-        for (key, held, left) in keys {
-            redis::cmd("RESTORE").arg(key).arg(*left).arg(held).exec_async(&mut connection).await.expect("takes it");
-        }
+    /// What it holds now.
+    pub async fn keep(&self) -> Kept {
+        self.server.lock().await.keep().await.expect("answers")
+    }
+
+    /// Back to what it held, over a restart.
+    pub async fn go_back(&self, kept: &Kept) {
+        self.server.lock().await.go_back(kept).await.expect("redis starts");
     }
 
     /// How often each command has been called, by clients or by scripts.
