@@ -309,6 +309,15 @@ pub enum JobResult {
     },
 }
 
+/// How far a job of a worker has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Progress {
+    /// What is done.
+    pub done: u64,
+    /// Of how much, as far as is known.
+    pub total: u64,
+}
+
 /// Bytes that a caller may fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Media {

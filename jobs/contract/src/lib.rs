@@ -16,14 +16,14 @@ mod timings;
 mod wa_key;
 mod webhook;
 
-pub use command::{Command, CommandError, Lane, MarkRead, PairingCode, RetryClass, SendText};
+pub use command::{Command, CommandError, EraseContact, ExportChat, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType, Fact};
 pub use id::{
     AuditId, BadId, ChatId, DeliveryId, EventId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId,
     TenantId, UserId, WebhookId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
-pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome};
+pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome, Progress};
 pub use rights::{AccessKind, AuditAction, History, Principal, Scope};
 pub use session_settings::SessionSettings;
 pub use session_state::{Reason, SessionState, Signal, UserAction};

@@ -131,13 +131,13 @@ pub async fn doomed(pool: &PgPool, session: Option<SessionId>, down_for: Duratio
     let rows = sqlx::query!(
         r#"select tenant, session, id, "end!" from (
               select j.tenant, j.session, j.id,
-                     case when j.lane <> 'control' and c.account not in ('', coalesce(s.account, '')) and (j.state = 'queued' or j.wa_key is null)
+                     case when j.lane in ('write', 'query') and c.account not in ('', coalesce(s.account, '')) and (j.state = 'queued' or j.wa_key is null)
                                then 'account_changed'
                           when j.lane = 'control' and j.kind <> 'logout' and s.owner is null
                                and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict') then 'session_ended'
-                          when j.lane <> 'control' and j.state = 'queued' and not j.queue_when_down and s.state in ('logged_out', 'banned')
+                          when j.lane in ('write', 'query') and j.state = 'queued' and not j.queue_when_down and s.state in ('logged_out', 'banned')
                                and s.state_at <= clock_timestamp() - make_interval(secs => $2) then s.state
-                          when j.lane <> 'control' and j.state = 'running' and s.owner is null and s.state in ('logged_out', 'banned')
+                          when j.lane in ('write', 'query') and j.state = 'running' and s.owner is null and s.state in ('logged_out', 'banned')
                                and s.state_at <= clock_timestamp() - make_interval(secs => $2) then 'interrupted' end as "end!"
                 from job j join session s on s.id = j.session left join chat c on c.id = j.chat
                where j.state in ('queued', 'running') and ($1::uuid is null or j.session = $1)) doomed

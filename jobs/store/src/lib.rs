@@ -6,6 +6,7 @@ pub mod accept;
 pub mod acks;
 pub mod aliases;
 pub mod background;
+pub mod background_jobs;
 pub mod counters;
 pub mod deletion;
 pub mod ends;
