@@ -214,7 +214,10 @@ mod tests {
 
     #[test]
     fn what_a_worker_does_waits_in_no_queue_of_a_session() {
-        let jobs = [Command::EraseContact(EraseContact::default()), Command::ExportChat(ExportChat { export: ExportId::new(), chat: ChatId::new(), since: None })];
+        let jobs = [
+            Command::EraseContact(EraseContact::default()),
+            Command::ExportChat(ExportChat { export: ExportId::new(), chat: ChatId::new(), since: None }),
+        ];
         for command in jobs {
             assert_eq!(command.encode()["kind"], command.kind());
             assert_eq!(Command::decode(Command::VERSION, command.encode()).unwrap(), command);

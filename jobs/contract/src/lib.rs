@@ -20,8 +20,8 @@ mod webhook;
 pub use command::{Command, CommandError, EraseContact, ExportChat, Lane, MarkRead, PairingCode, RetryClass, SendText};
 pub use event::{Ephemeral, Event, EventType, Fact};
 pub use id::{
-    AuditId, BadId, ChatId, DeliveryId, EventId, ExportId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId, SessionId,
-    TenantId, UserId, WebhookId, string_schema,
+    AuditId, BadId, ChatId, DeliveryId, EventId, ExportId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId,
+    SessionId, TenantId, UserId, WebhookId, string_schema,
 };
 pub use jid::{BadJid, ChatKind, Jid, Server};
 pub use job::{Evidence, Failure, FailureCode, JobResult, JobState, Media, MediaState, MessageStatus, Outcome, Progress};
