@@ -52,7 +52,7 @@ struct NewErasure {
 #[utoipa::path(post, path = "/privacy/erasures", operation_id = "eraseContact", tag = "privacy", request_body = NewErasure,
     params(("Idempotency-Key" = Option<String>, Header), ("Prefer" = Option<String>, Header, description = "`wait=N`, at most 25 seconds.")),
     responses((status = 200, body = JobView, description = "Waited for, and done."), (status = 202, body = JobView, headers(("Location" = String)))),
-    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("none")), ("x-chat" = json!("none"))))]
+    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
 async fn erase(
     State(app): State<AppState>,
     admin: Admin,

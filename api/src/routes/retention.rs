@@ -95,7 +95,7 @@ async fn get(State(app): State<AppState>, admin: Admin) -> Result<Json<Retention
 /// Changes it: at least a day, at most what the operator allows. What is older goes within the hour.
 #[utoipa::path(patch, path = "/retention", operation_id = "changeRetention", tag = "privacy", request_body = RetentionPatch,
     responses((status = 200, body = RetentionView)),
-    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("none")), ("x-chat" = json!("none"))))]
+    extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("person")), ("x-chat" = json!("none"))))]
 async fn patch(State(app): State<AppState>, admin: Admin, patch: Patch<RetentionPatch>) -> Result<Json<RetentionView>, Problem> {
     let RetentionPatch { event_days, message_days, delivery_days, audit_days } = patch.0;
     let change = Change {

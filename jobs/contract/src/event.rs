@@ -63,7 +63,8 @@ open_names! {
         ///
         /// Do not write to the number as to the person you knew: `movedTo` is the chat that the number names now.
         ChatIdentityChanged = "chat.identity_changed",
-        /// What was kept of a person has been erased, on request. Bodies of events in the log are `{"erased": true}` now.
+        /// What was kept of a person has been erased, on request. Bodies of events in the log are `{"erased": true}` now. Once for each session in
+        /// which there was a chat with them.
         ///
         /// Erase what you keep of these chats up to `until`, and read again what you keep of groups.
         ContactErased = "contact.erased",

@@ -89,7 +89,9 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
     let rows = sqlx::query_as!(
         log::Row,
         r#"with j as (
-                    update job set state = $4, error = $5, finished_at = clock_timestamp()
+                    update job set state = $4, error = $5, finished_at = clock_timestamp(),
+                           -- An erasure that never was must not keep whom it was about.
+                           command = case when kind = 'eraseContact' then jsonb_set(command, '{args,address}', 'null') else command end
                      where tenant = $1 and session = $2 and id = $3
                        and case when $6 in ('interrupted', 'erased_meanwhile') then state = 'running'
                                 else state = 'queued' or state = 'running' and wa_key is null and $6 in ('session_ended', 'account_changed') end

@@ -36,6 +36,22 @@ impl Person {
     }
 }
 
+/// The chats of a person by session.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn by_session(pool: &PgPool, tenant: TenantId, chats: &[Uuid]) -> Result<Vec<(SessionId, Vec<ChatId>)>> {
+    let rows = sqlx::query!(
+        r#"select session, array_agg(id order by id) as "chats!" from chat where tenant = $1 and id = any($2) group by session order by session"#,
+        tenant.uuid(),
+        chats
+    )
+    .fetch_all(pool)
+    .await?;
+    let ids = |chats: Vec<Uuid>| chats.into_iter().map(ChatId::from_uuid).collect();
+    Ok(rows.into_iter().map(|r| (SessionId::from_uuid(r.session), ids(r.chats))).collect())
+}
+
 /// How often names may lead to others.
 const ROUNDS: usize = 6;
 

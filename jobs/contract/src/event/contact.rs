@@ -22,14 +22,12 @@ pub struct ErasureFact {
     pub job: JobId,
     /// Up to when what was said is gone.
     pub until: Timestamp,
-    /// The private chats with the person, in all sessions that it was asked for.
+    /// The private chats with the person in the envelope's session.
     pub chats: Vec<ChatId>,
-    /// How many events of the log lost their bodies.
-    pub events: u64,
 }
 
 impl Example for ContactErasedBody {
     fn example() -> Self {
-        Self { erasure: ErasureFact { job: JobId::from_uuid(JOB), until: at(-5_000), chats: vec![ChatId::from_uuid(CHAT)], events: 214 } }
+        Self { erasure: ErasureFact { job: JobId::from_uuid(JOB), until: at(-5_000), chats: vec![ChatId::from_uuid(CHAT)] } }
     }
 }

@@ -67,13 +67,14 @@ pub async fn run(tools: &Tools, begun: &Begun, asked: &EraseContact) -> Result<S
     };
     let person = Person { names: work.memory.names.clone(), chats: work.memory.chats.clone() };
     let erasure = sweep::Erasure { scope, person, until };
+    work.forget_names(&erasure).await?;
     if !work.end_jobs(&erasure).await? {
         return Ok(Step::Wait(LOOK_EVERY));
     }
     if !(work.rows(&erasure).await? && work.events(&erasure).await?) {
         return Ok(Step::Lost);
     }
-    Ok(Step::Done(Box::new(work.ending(asked, until))))
+    Ok(Step::Done(Box::new(work.ending(asked, until).await?)))
 }
 
 impl Work<'_> {
@@ -83,11 +84,14 @@ impl Work<'_> {
         Ok(background_jobs::note(&self.tools.pool, &self.begun.claim, self.progress, Some(&memory)).await?)
     }
 
-    /// Finds out who it is, parts before from after, and takes the names away. A name that was learned meanwhile is looked for again, until
-    /// there is none: from the mark on nothing is learned any more.
+    /// Finds out who it is, and parts before from after. A name that was learned meanwhile is looked for again, until there is none: from the
+    /// mark on nothing is learned any more. All names are remembered before the first is taken away, because one leads to the others.
     async fn begin(&mut self, asked: &EraseContact) -> Result<DateTime<Utc>, Failed> {
         let (pool, job) = (&self.tools.pool, self.begun.claim.job());
-        let mut person = erasures::find(pool, self.scope, Person::named(asked.address.as_ref(), asked.chat)).await?;
+        let mut named = Person::named(asked.address.as_ref(), asked.chat);
+        named.names.append(&mut self.memory.names);
+        named.chats.append(&mut self.memory.chats);
+        let mut person = erasures::find(pool, self.scope, named).await?;
         let until = loop {
             let until = erasures::begin(pool, self.scope, job, &person).await?;
             let again = erasures::find(pool, self.scope, person.clone()).await?;
@@ -96,16 +100,20 @@ impl Work<'_> {
             }
             person = again;
         };
-        let forgotten = erasures::forget_names(pool, self.scope, job, &person).await?;
         let erasure = sweep::Erasure { scope: self.scope, person, until };
         let late = sweep::open_jobs(pool, &erasure).await?;
         self.memory.late = late.into_iter().map(|job| job.id).collect();
         (self.memory.names, self.memory.chats, self.memory.until) = (erasure.person.names, erasure.person.chats, Some(until));
+        self.note().await?;
+        Ok(until)
+    }
+
+    async fn forget_names(&mut self, erasure: &sweep::Erasure) -> Result<(), Failed> {
+        let forgotten = erasures::forget_names(&self.tools.pool, self.scope, self.begun.claim.job(), &erasure.person).await?;
         self.memory.count(ErasedStore::Chats, forgotten.chats.unsigned_abs());
         self.memory.count(ErasedStore::Contacts, forgotten.contacts.unsigned_abs());
         self.memory.count(ErasedStore::Memberships, forgotten.members.unsigned_abs());
-        self.note().await?;
-        Ok(until)
+        Ok(())
     }
 
     /// Withdraws what waits, and waits for what runs: what becomes of it is for its caller to know. `false`: not yet.
@@ -185,20 +193,20 @@ impl Work<'_> {
         }
     }
 
-    fn ending(self, asked: &EraseContact, until: DateTime<Utc>) -> Ending {
+    async fn ending(self, asked: &EraseContact, until: DateTime<Utc>) -> Result<Ending, Failed> {
         let count = |store: &ErasedStore| self.memory.counts.get(store).copied().unwrap_or_default();
         let erased = ErasedStore::ALL.iter().map(|store| ErasedCount { store: *store, count: count(store) }).collect();
-        let erasure = ErasureFact {
-            job: self.begun.claim.job(),
-            until: Timestamp(until),
-            chats: self.memory.chats.iter().map(|id| contract::ChatId::from_uuid(*id)).collect(),
-            events: count(&ErasedStore::Events),
-        };
-        let result = JobResult::Erased { until: Timestamp(until), erased, kept: Remainder::all() };
-        Ending {
-            outcome: Outcome::Succeeded { evidence: None, result: Some(result) },
-            told: vec![Fact::ContactErased(ContactErasedBody { erasure })],
-            command: Some(Command::EraseContact(EraseContact { session: asked.session, address: None, chat: None })),
+        let mut chats = erasures::by_session(&self.tools.pool, self.scope.tenant, &self.memory.chats).await?;
+        if chats.is_empty() {
+            chats.push((self.begun.job.session, Vec::new()));
         }
+        let (job, at) = (self.begun.claim.job(), Timestamp(until));
+        let fact = |chats| Fact::ContactErased(ContactErasedBody { erasure: ErasureFact { job, until: at, chats } });
+        let result = JobResult::Erased { until: Timestamp(until), erased, kept: Remainder::all() };
+        Ok(Ending {
+            outcome: Outcome::Succeeded { evidence: None, result: Some(result) },
+            told: chats.into_iter().map(|(session, chats)| (session, fact(chats))).collect(),
+            command: Some(Command::EraseContact(EraseContact { session: asked.session, address: None, chat: None })),
+        })
     }
 }
