@@ -30,6 +30,7 @@ mod limits;
 mod link_pages;
 mod once;
 mod placement;
+mod privacy;
 mod reliability_page;
 mod sessions;
 mod sockets;
