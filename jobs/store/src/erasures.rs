@@ -36,6 +36,22 @@ impl Person {
     }
 }
 
+/// These chats, and those that they have been merged into since.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn with_survivors(pool: &PgPool, tenant: TenantId, chats: &[Uuid]) -> Result<Vec<Uuid>> {
+    let all = sqlx::query_scalar!(
+        r#"select id as "id!" from chat where tenant = $1 and (id = any($2) or id in (select merged_into from chat where tenant = $1 and id = any($2)))
+            order by id"#,
+        tenant.uuid(),
+        chats
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(all)
+}
+
 /// The chats of a person by session.
 ///
 /// # Errors

@@ -201,24 +201,21 @@ async fn what_is_recorded_at_the_moment_of_an_erasure_is_before_or_after_and_nev
     let chat = store.observe(&[PHONE]).await;
     let at = store.next_second().await + 3600;
     // Newer than the erasure by WhatsApp's clock, so that only the order of statements decides.
-    let writers: Vec<_> = (0..12)
-        .map(|n| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for m in 0..8 {
-                    let message = Incoming { at, ..store.incoming(chat, &format!("3A{n}X{m}"), 0) };
-                    store.record(&[message]).await;
-                }
-            })
-        })
-        .collect();
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for m in 0..8 {
+                let message = Incoming { at, ..store.incoming(chat, &format!("3A{n}X{m}"), 0) };
+                store.record(&[message]).await;
+            }
+        });
+    }
     while store.count("select count(*) from message").await < 20 {
         tokio::task::yield_now().await;
     }
     let erasure = store.erase(PHONE).await;
-    for writer in writers {
-        writer.await.expect("it writes");
-    }
+    writers.join_all().await;
     store.sweep(&erasure, &[]).await;
     let log = store.log().await;
     let (erased, whole): (Vec<_>, Vec<_>) = log.iter().partition(|e| Erased::is(&e.data));

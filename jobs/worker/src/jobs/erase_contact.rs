@@ -65,7 +65,9 @@ pub async fn run(tools: &Tools, begun: &Begun, asked: &EraseContact) -> Result<S
         Some(until) => until,
         None => work.begin(asked).await?,
     };
-    let person = Person { names: work.memory.names.clone(), chats: work.memory.chats.clone() };
+    // Somebody who is heard of again may have been merged meanwhile: what moved with that is looked for there.
+    let chats = erasures::with_survivors(&tools.pool, scope.tenant, &work.memory.chats).await?;
+    let person = Person { names: work.memory.names.clone(), chats };
     let erasure = sweep::Erasure { scope, person, until };
     work.forget_names(&erasure).await?;
     if !work.end_jobs(&erasure).await? {
