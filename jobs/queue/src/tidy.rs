@@ -1,6 +1,6 @@
 //! What becomes of sessions without an owner, and of jobs that nobody will do: told by whoever has the reconciler's turn.
 
-use contract::{Lane, SessionId, TenantId, Timings};
+use contract::{HostId, Lane, SessionId, TenantId, Timings};
 use store::PgPool;
 
 use crate::{
@@ -81,9 +81,15 @@ async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(
     Ok(())
 }
 
-/// Starts that have waited for long while no host has a free slot say so.
+/// Sessions that nobody runs while no host has a free slot say so.
 async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
-    let waiting = store::sessions::waiting_for_capacity(pool, timings.capacity_after()).await?;
+    let after = timings.capacity_after().max(timings.host_stale());
+    // A Redis that has forgotten the hosts knows neither who lives nor who has a slot.
+    if hosts::birth(redis).await? < after {
+        return Ok(());
+    }
+    let recent: Vec<HostId> = hosts::live(redis, after).await?.into_iter().map(|host| host.id).collect();
+    let waiting = store::sessions::waiting_for_capacity(pool, &recent, timings.capacity_after()).await?;
     if waiting.is_empty() {
         return Ok(());
     }
@@ -91,8 +97,12 @@ async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -
     if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
         return Ok(());
     }
-    for (tenant, session) in waiting {
-        let event = match store::sessions::lacks_capacity(pool, tenant, session).await {
+    for (tenant, session, epoch) in waiting {
+        // Somebody holds it, or is about to.
+        if redis::cmd("EXISTS").arg(keys::lease(tenant, session)).query_async::<bool>(&mut redis.shared()).await? {
+            continue;
+        }
+        let event = match store::sessions::lacks_capacity(pool, tenant, session, epoch).await {
             Ok(Some(event)) => event,
             Ok(None) => continue,
             Err(error) => {
