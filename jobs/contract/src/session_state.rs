@@ -141,9 +141,8 @@ impl SessionState {
             // Whatever ended needs a person first; nothing else leaves it.
             (_, Stopped | LoggedOut | Banned | Failed | Conflict) => None,
 
-            (Signal::NoCapacity, Starting | Linking) => Some((Starting, Some(Reason::Capacity))),
-            // It was linked, and that is not forgotten: a page that asks for a link would mean another thing.
-            (Signal::NoCapacity, Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::Capacity))),
+            // Also a session whose host died, when no other has room for it.
+            (Signal::NoCapacity, Starting | Linking | Syncing | Working | Reconnecting) => Some((Starting, Some(Reason::Capacity))),
 
             (Signal::BrowserStarting, Starting | Linking) => Some((Starting, None)),
             (Signal::BrowserStarting, Reconnecting) => None,
@@ -200,11 +199,11 @@ impl SessionState {
             Self::Conflict => Some(UserAction::ResolveConflict),
             Self::Banned => Some(UserAction::CheckPhone),
             Self::Failed => Some(UserAction::AskOperator),
-            Self::Starting | Self::Reconnecting => match reason {
+            Self::Starting => match reason {
                 Some(Reason::Capacity) => Some(UserAction::AskOperator),
                 _ => None,
             },
-            Self::Syncing | Self::Working => None,
+            Self::Syncing | Self::Working | Self::Reconnecting => None,
         }
     }
 }
@@ -234,17 +233,17 @@ mod tests {
 
     /// A row a state, a column a signal of `SIGNALS`: the state that follows, or `.` for no change.
     const TABLE: &str = "
-        state        start    stop    nocap        browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart
-        stopped      starting .       .            .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        starting     .        stopped starting     starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting
-        linking      .        stopped starting     starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting
-        syncing      .        stopped reconnecting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        working      .        stopped reconnecting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        reconnecting .        stopped reconnecting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
-        conflict     starting stopped .            .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        logged_out   starting stopped .            .            .          .       .       .            .            .       .          .        .      .      .            .
-        banned       starting stopped .            .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        failed       starting stopped .            .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart
+        stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting
+        linking      .        stopped starting starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting
+        syncing      .        stopped starting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        working      .        stopped starting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        reconnecting .        stopped starting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
+        conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .
+        banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        failed       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
     ";
 
     #[test]

@@ -1,6 +1,6 @@
 //! What becomes of sessions without an owner, and of jobs that nobody will do: told by whoever has the reconciler's turn.
 
-use contract::{HostId, Lane, SessionId, TenantId, Timings};
+use contract::{Lane, SessionId, TenantId, Timings};
 use store::PgPool;
 
 use crate::{
@@ -81,28 +81,21 @@ async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(
     Ok(())
 }
 
-/// Sessions that nobody runs while no host has a free slot say so.
+/// Sessions that have been without a host for long while none has a free slot say so: starts, and those whose host died.
 async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
-    let after = timings.capacity_after().max(timings.host_stale());
-    // A Redis that has forgotten the hosts knows neither who lives nor who has a slot.
-    if hosts::birth(redis).await? < after {
-        return Ok(());
-    }
-    let recent: Vec<HostId> = hosts::live(redis, after).await?.into_iter().map(|host| host.id).collect();
-    let waiting = store::sessions::waiting_for_capacity(pool, &recent, timings.capacity_after()).await?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
     let hosts = hosts::live(redis, timings.host_stale()).await?;
     if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
         return Ok(());
     }
-    for (tenant, session, epoch) in waiting {
-        // Somebody holds it, or is about to.
-        if redis::cmd("EXISTS").arg(keys::lease(tenant, session)).query_async::<bool>(&mut redis.shared()).await? {
-            continue;
-        }
-        let event = match store::sessions::lacks_capacity(pool, tenant, session, epoch).await {
+    // A Redis that forgot its hosts says nothing of who is gone.
+    if hosts::birth(redis).await? < timings.lease_ttl() {
+        return Ok(());
+    }
+    // A host that is only being restarted comes back before that.
+    let silent = timings.capacity_after().max(timings.host_stale());
+    let living: Vec<_> = hosts::live(redis, silent).await?.iter().map(|h| h.id).collect();
+    for (tenant, session) in store::sessions::waiting_for_capacity(pool, timings.capacity_after(), &living).await? {
+        let event = match store::sessions::lacks_capacity(pool, tenant, session, &living).await {
             Ok(Some(event)) => event,
             Ok(None) => continue,
             Err(error) => {
