@@ -141,8 +141,9 @@ impl SessionState {
             // Whatever ended needs a person first; nothing else leaves it.
             (_, Stopped | LoggedOut | Banned | Failed | Conflict) => None,
 
-            // Also a session whose host died, when no other has room for it.
-            (Signal::NoCapacity, Starting | Linking | Syncing | Working | Reconnecting) => Some((Starting, Some(Reason::Capacity))),
+            (Signal::NoCapacity, Starting | Linking) => Some((Starting, Some(Reason::Capacity))),
+            // Its host died and no other has room. Not a start: a page that then asks to be linked has lost its link.
+            (Signal::NoCapacity, Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::Capacity))),
 
             (Signal::BrowserStarting, Starting | Linking) => Some((Starting, None)),
             (Signal::BrowserStarting, Reconnecting) => None,
@@ -199,11 +200,11 @@ impl SessionState {
             Self::Conflict => Some(UserAction::ResolveConflict),
             Self::Banned => Some(UserAction::CheckPhone),
             Self::Failed => Some(UserAction::AskOperator),
-            Self::Starting => match reason {
+            Self::Starting | Self::Reconnecting => match reason {
                 Some(Reason::Capacity) => Some(UserAction::AskOperator),
                 _ => None,
             },
-            Self::Syncing | Self::Working | Self::Reconnecting => None,
+            Self::Syncing | Self::Working => None,
         }
     }
 }
@@ -237,9 +238,9 @@ mod tests {
         stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
         starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting
         linking      .        stopped starting starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting
-        syncing      .        stopped starting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        working      .        stopped starting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        reconnecting .        stopped starting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
+        syncing      .        stopped reconnecting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        working      .        stopped reconnecting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
+        reconnecting .        stopped reconnecting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
         conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
         logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .
         banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .

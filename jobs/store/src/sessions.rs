@@ -392,7 +392,7 @@ pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration, liv
         "select tenant, id from session
           where state in ('starting', 'linking', 'syncing', 'working', 'reconnecting') and wanted = 'running' and deleting_at is null
             and (owner is null or host is null or host <> all($2)) and (held_until is null or held_until < clock_timestamp())
-            and (state <> 'starting' or reason is distinct from 'capacity')
+            and reason is distinct from 'capacity'
             and state_at <= clock_timestamp() - make_interval(secs => $1)",
         after.as_secs_f64(),
         &living

@@ -178,7 +178,7 @@ async fn sessions_whose_host_died_say_so_when_no_other_has_room_and_not_where_re
     for _ in 0..2 {
         beat(1).await;
     }
-    assert_eq!(said(), "starting capacity, working -, starting capacity");
+    assert_eq!(said(), "reconnecting capacity, working -, starting capacity");
     let told = "select string_agg(session::text, ',' order by session) from event where type = 'session.status' and data->'session'->>'reason' = 'capacity'";
     assert_eq!(stores.postgres.run(told), format!("{},{}", left.uuid(), starting.uuid()), "once each");
     let worked = stores.postgres.run(&format!("select worked_until is not null from session where id = '{}'", left.uuid()));
