@@ -66,3 +66,9 @@ create table retention_limit (
 );
 insert into retention_limit default values;
 alter table retention add column delivery_days integer check (delivery_days between 1 and 36500);
+
+-- An erasure looks for names in all sessions, and goes from events to what receivers answered; retention goes by tenant.
+create index chat_alias_alias_idx on chat_alias (alias);
+create index webhook_delivery_answer_idx on webhook_delivery (tenant, seq) where answer is not null;
+create index webhook_delivery_tenant_age_idx on webhook_delivery (tenant, finished_at) where state <> 'waiting';
+drop index webhook_delivery_age_idx;

@@ -139,6 +139,16 @@ async fn make(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) ->
     sqlx::query!(
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 v as (select veiled(held.tenant, $1, $5) as names from held),
+                -- Who is erased is erased under every name: the others are known by from here on.
+                e as (
+                    insert into erasure (tenant, session, name, job, until, hides)
+                    select distinct on (2, 3) held.tenant, e.session, x.name, e.job, e.until, e.hides
+                      from held, v, unnest(v.names) as x (name)
+                      join lateral (
+                           select o.session, o.job, o.until, o.hides from erasure o
+                            where o.tenant = held.tenant and (o.session is null or o.session = $1) and o.name = any(v.names) and o.hides
+                            order by o.until desc limit 1) e on true
+                    on conflict on constraint erasure_key do nothing),
                 a as (
                     insert into chat_alias (session, account, alias, chat)
                     select $1, held.account, x.alias, $4 from held, v, unnest(coalesce(v.names, $5)) as x (alias)

@@ -90,12 +90,17 @@ async fn step(pool: &PgPool, scope: Scope, person: &Person) -> Result<Person> {
     let row = sqlx::query!(
         r#"with said as (
                select n.name from unnest($3::text[]) n (name) union select erased_name($1, n.name) from unnest($3::text[]) n (name)),
+               -- Apart, and once: asked for each chat it would be read as often as there are chats.
+               met as materialized (
+               select a.chat from chat_alias a
+                where a.alias in (select name from said) and a.session in (
+                      select s.id from session s where s.tenant = $1 and ($2::uuid is null or s.id = $2))),
                chats as (
                select c.id, c.wa_id, c.lid, c.phone from chat c
                 where c.tenant = $1 and ($2::uuid is null or c.session = $2) and c.kind = 'private'
                   and (c.id = any($4) or c.merged_into = any($4) or c.id in (select o.merged_into from chat o where o.tenant = $1 and o.id = any($4))
                        or c.lid = any($3) or c.wa_id = any($3) or c.phone || '@c.us' = any($3)
-                       or c.id in (select a.chat from chat_alias a where a.session = c.session and a.alias in (select name from said)))),
+                       or c.id in (select chat from met))),
                names as (
                select n.name from chats c, unnest(array[c.wa_id, c.lid, c.phone || '@c.us']) n (name)
                union select a.alias from chat_alias a join chats c on c.id = a.chat

@@ -51,6 +51,8 @@ impl Stores {
         let tenant = TenantId::new();
         sqlx::query("insert into tenant (id, name) values ($1, 'bench')").bind(tenant.uuid()).execute(&pool).await?;
         sqlx::query("insert into tenant_counter (tenant) values ($1)").bind(tenant.uuid()).execute(&pool).await?;
+        // Loads here are beyond what a tenant may have.
+        sqlx::query("update usage_limit set value = 1000000").execute(&pool).await?;
         // Redis has been there for long: no claim waits for it to settle.
         server.command(&["SET", "zg:birth", "1"]).await;
         let redis = Redis::connect(&server.url()).await?;

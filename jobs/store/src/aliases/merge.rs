@@ -93,16 +93,18 @@ async fn move_rows(pool: &PgPool, held: &Held, into: ChatId, from: ChatId) -> Re
     loop {
         let moved = sqlx::query_scalar!(
             r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                    -- A merge that an erasure was faster than did not happen.
+                    gone as (select chat.id from chat, held where chat.id = $5 and chat.merged_into = $4 and chat.tenant = held.tenant),
                     piece as (
                         select message.id, exists (
                                    select 1 from message k where k.session = $1 and k.from_me = message.from_me and k.chat = $4
                                       and k.sender = message.sender and k.wa_id = message.wa_id) as twice
-                          from message, held where message.chat = $5 and message.tenant = held.tenant limit $6),
+                          from message, held, gone where message.chat = gone.id and message.tenant = held.tenant limit $6),
                     twice as (delete from message using piece where message.id = piece.id and piece.twice returning 1),
                     messages as (update message set chat = $4 from piece where message.id = piece.id and not piece.twice returning 1),
                     jobs as (
                         update job set chat = $4 where job.id in (
-                            select job.id from job, held where job.chat = $5 and job.tenant = held.tenant limit $6) returning 1)
+                            select job.id from job, held, gone where job.chat = gone.id and job.tenant = held.tenant limit $6) returning 1)
                select (select count(*) from twice) + (select count(*) from messages) + (select count(*) from jobs) as "moved!""#,
             held.session().uuid(),
             held.epoch(),

@@ -22,7 +22,7 @@ pub struct Erasure {
     pub until: DateTime<Utc>,
 }
 
-/// The jobs that were accepted before and have not ended for good, and takes the callers' references from all of them.
+/// The jobs that were accepted before and had not ended for good then, and takes the callers' references from all of them and their messages.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -36,9 +36,19 @@ pub async fn open_jobs(pool: &PgPool, erasure: &Erasure) -> Result<Vec<LaneJob>>
     )
     .execute(pool)
     .await?;
+    // Receipts that come until the message goes would tell it again.
+    sqlx::query!(
+        "update message set reference = null where tenant = $1 and chat = any($2) and created_at <= $3 and reference is not null",
+        tenant.uuid(),
+        &erasure.person.chats,
+        erasure.until
+    )
+    .execute(pool)
+    .await?;
     let rows = sqlx::query!(
         "select session, id from job
-          where tenant = $1 and chat = any($2) and created_at <= $3 and state in ('queued', 'running', 'unknown') and lane in ('write', 'query')
+          where tenant = $1 and chat = any($2) and created_at <= $3 and lane in ('write', 'query')
+            and (state in ('queued', 'running', 'unknown') or finished_at > $3)
           order by id",
         tenant.uuid(),
         &erasure.person.chats,
@@ -90,52 +100,67 @@ pub async fn messages(pool: &PgPool, erasure: &Erasure, limit: i64) -> Result<u6
     Ok(gone.rows_affected())
 }
 
-/// What jobs and idempotency keys still say of a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Emptied {
-    /// Jobs.
-    pub jobs: i64,
-    /// Keys.
-    pub keys: i64,
-}
-
-/// Empties the jobs of the chats that have ended, and forgets their idempotency keys and those whose path names the person; and takes the
-/// name from earlier requests to erase it.
+/// Empties jobs of the chats that have ended.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn jobs(pool: &PgPool, erasure: &Erasure) -> Result<Emptied> {
-    let Erasure { scope, person, until } = erasure;
-    let user = |name: &String| name.split('@').next().unwrap_or_default().to_owned();
-    let in_paths: Vec<String> = person.names.iter().map(user).map(|digits| format!("(^|[^0-9]){digits}([^0-9]|$)")).collect();
-    let row = sqlx::query_as!(
-        Emptied,
-        r#"with j as (
-               update job set command = jsonb_build_object('kind', kind, 'args', $4::jsonb), result = null, evidence = null, wa_key = null,
-                      reference = null
-                where tenant = $1 and chat = any($2) and created_at <= $3 and state not in ('queued', 'running') and lane <> 'background'
-                  and command -> 'args' <> $4::jsonb
-               returning id),
-               asked as (
-               update job set command = jsonb_set(command, '{args,address}', 'null')
-                where tenant = $1 and kind = 'eraseContact' and state not in ('queued', 'running')
-                  and command #>> '{args,address}' = any($5)),
-               k as (
-               delete from idempotency i
-                where i.tenant = $1 and i.created_at <= $3
-                  and (i.path ~ any($6) or i.job in (select o.id from job o where o.tenant = $1 and o.chat = any($2) and o.created_at <= $3))
-               returning 1)
-           select (select count(*) from j) as "jobs!", (select count(*) from k) as "keys!""#,
-        scope.tenant.uuid(),
-        &person.chats,
-        until,
+pub async fn jobs(pool: &PgPool, erasure: &Erasure, limit: i64) -> Result<u64> {
+    let emptied = sqlx::query!(
+        "update job set command = jsonb_build_object('kind', kind, 'args', $4::jsonb), result = null, evidence = null, wa_key = null,
+                reference = null
+          where tenant = $1 and id in (
+             select id from job
+              where tenant = $1 and chat = any($2) and created_at <= $3 and state not in ('queued', 'running') and lane <> 'background'
+                and command -> 'args' <> $4::jsonb limit $5)",
+        erasure.scope.tenant.uuid(),
+        &erasure.person.chats,
+        erasure.until,
         json!(Erased::BODY),
-        &person.names,
-        &in_paths
+        limit
     )
-    .fetch_one(pool)
+    .execute(pool)
     .await?;
-    Ok(row)
+    Ok(emptied.rows_affected())
+}
+
+/// Takes the name from earlier requests to erase the person.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn requests(pool: &PgPool, erasure: &Erasure) -> Result<()> {
+    sqlx::query!(
+        "update job set command = jsonb_set(command, '{args,address}', 'null')
+          where tenant = $1 and lane = 'background' and kind = 'eraseContact' and state not in ('queued', 'running')
+            and command #>> '{args,address}' = any($2)",
+        erasure.scope.tenant.uuid(),
+        &erasure.person.names
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Forgets idempotency keys of jobs in the chats, and those whose path names the person.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn keys(pool: &PgPool, erasure: &Erasure) -> Result<u64> {
+    let digits: Vec<String> = erasure.person.names.iter().map(|name| name.split('@').next().unwrap_or_default().to_owned()).collect();
+    let gone = sqlx::query!(
+        "delete from idempotency i
+          where i.tenant = $1 and i.created_at <= $3
+            and (i.job in (select o.id from job o where o.tenant = $1 and o.chat = any($2) and o.created_at <= $3)
+                 -- The plain look comes first: a pattern for each of many paths would take long.
+                 or exists (select 1 from unnest($4::text[]) d (digits)
+                             where strpos(i.path, d.digits) > 0 and i.path ~ ('(^|[^0-9])' || d.digits || '([^0-9]|$)')))",
+        erasure.scope.tenant.uuid(),
+        &erasure.person.chats,
+        erasure.until,
+        &digits
+    )
+    .execute(pool)
+    .await?;
+    Ok(gone.rows_affected())
 }
 
 /// Where the log begins and ends now.
@@ -147,21 +172,37 @@ pub async fn log_bounds(pool: &PgPool, tenant: TenantId) -> Result<(i64, i64)> {
     Ok((row.floor_seq - 1, row.seq))
 }
 
-/// Empties the events of the person's chats, and of messages that it wrote in groups, above one `seq` and up to another. `late`: jobs of
-/// before whose end was told after. Grants and erasures say nothing of a person, and stay.
+/// What went from a part of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Bodies of events.
+    pub events: i64,
+    /// What receivers answered to them.
+    pub answers: i64,
+}
+
+/// Empties the events of the person's chats, and of messages that it wrote in groups, above one `seq` and up to another, and what receivers
+/// answered to them. `late`: jobs of before whose end was told after. Grants and erasures say nothing of a person, and stay.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn events(pool: &PgPool, erasure: &Erasure, late: &[JobId], (after, up_to): (i64, i64)) -> Result<u64> {
+pub async fn events(pool: &PgPool, erasure: &Erasure, late: &[JobId], (after, up_to): (i64, i64)) -> Result<Told> {
     let Erasure { scope, person, until } = erasure;
     let kept = [EventType::GrantCreated, EventType::GrantDeleted, EventType::ContactErased];
-    let gone = sqlx::query!(
-        "update event e set data = $9
-          where e.tenant = $1 and e.seq > $7 and e.seq <= $8 and ($2::uuid is null or e.session = $2) and e.type <> all($10) and e.data <> $9
-            and (e.chat = any($4) and (e.at <= $5 or coalesce(e.data #>> '{message,job}', e.data #>> '{job,id}') = any($6))
-                 or e.type = 'message' and e.at <= $5
-                    and (e.data #>> '{message,sender,waId}' = any($3) or e.data #>> '{message,sender,lid}' = any($3)
-                         or (e.data #>> '{message,sender,phone}') || '@c.us' = any($3)))",
+    let told = sqlx::query_as!(
+        Told,
+        r#"with gone as (
+               update event e set data = $9
+                where e.tenant = $1 and e.seq > $7 and e.seq <= $8 and ($2::uuid is null or e.session = $2) and e.type <> all($10) and e.data <> $9
+                  and (e.chat = any($4) and (e.at <= $5 or coalesce(e.data #>> '{message,job}', e.data #>> '{job,id}') = any($6))
+                       or e.type = 'message' and e.at <= $5
+                          and (e.data #>> '{message,sender,waId}' = any($3) or e.data #>> '{message,sender,lid}' = any($3)
+                               or (e.data #>> '{message,sender,phone}') || '@c.us' = any($3)))
+               returning e.seq),
+               answers as (
+               update webhook_delivery d set answer = null from gone
+                where d.tenant = $1 and d.seq = gone.seq and d.answer is not null returning 1)
+           select (select count(*) from gone) as "events!", (select count(*) from answers) as "answers!""#,
         scope.tenant.uuid(),
         scope.session.map(SessionId::uuid),
         &person.names,
@@ -173,22 +214,24 @@ pub async fn events(pool: &PgPool, erasure: &Erasure, late: &[JobId], (after, up
         json!(Erased::BODY),
         &kept.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>()
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(gone.rows_affected())
+    Ok(told)
 }
 
-/// Takes away what receivers answered to events that are empty now.
+/// Takes away what receivers answered to events that the log keeps no longer: those of the person's chats, and those of groups, in which
+/// nobody can tell any more who wrote.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn deliveries(pool: &PgPool, tenant: TenantId, limit: i64) -> Result<u64> {
+pub async fn answers_below(pool: &PgPool, erasure: &Erasure, floor: i64, limit: i64) -> Result<u64> {
     let gone = sqlx::query!(
         "update webhook_delivery set answer = null where tenant = $1 and id in (
-             select d.id from webhook_delivery d join event e on e.tenant = $1 and e.seq = d.seq
-              where d.tenant = $1 and d.answer is not null and e.data = $2 limit $3)",
-        tenant.uuid(),
-        json!(Erased::BODY),
+             select d.id from webhook_delivery d join chat c on c.id = d.chat and c.tenant = $1
+              where d.tenant = $1 and d.seq <= $3 and d.answer is not null and (d.chat = any($2) or c.kind <> 'private') limit $4)",
+        erasure.scope.tenant.uuid(),
+        &erasure.person.chats,
+        floor,
         limit
     )
     .execute(pool)

@@ -76,7 +76,9 @@ impl Store {
 
     async fn sweep(&self, erasure: &Erasure, late: &[JobId]) {
         while sweep::messages(&self.pool, erasure, 3).await.expect("answers") > 0 {}
-        sweep::jobs(&self.pool, erasure).await.expect("answers");
+        while sweep::jobs(&self.pool, erasure, 3).await.expect("answers") > 0 {}
+        sweep::keys(&self.pool, erasure).await.expect("answers");
+        sweep::requests(&self.pool, erasure).await.expect("answers");
         let (floor, head) = sweep::log_bounds(&self.pool, self.tenant).await.expect("answers");
         sweep::events(&self.pool, erasure, late, (floor, head)).await.expect("answers");
     }
@@ -193,6 +195,52 @@ async fn a_number_that_nobody_has_met_can_be_erased_and_what_the_phone_tells_lat
     assert!(store.record(&[store.incoming(chat, "3A01", 60)]).await.is_empty());
     assert!(!dump(&store).await.contains(DIGITS));
     assert_eq!(store.observe(&[PHONE]).await, chat, "one chat, however often it is told");
+}
+
+#[tokio::test]
+async fn a_number_that_nobody_has_met_stays_away_under_its_hidden_id_too() {
+    let store = Store::start().await;
+    store.erase(PHONE).await;
+    let chat = store.observe(&[LID, PHONE]).await;
+    assert!(store.record(&[store.incoming(chat, "3A01", 60)]).await.is_empty());
+    assert_eq!(store.count("select count(*) from message").await, 0);
+    let dumped = dump(&store).await;
+    assert!(!dumped.contains(DIGITS) && !dumped.contains(LID), "{dumped}");
+}
+
+#[tokio::test]
+async fn one_of_five_thousand_chats_is_found_before_a_statement_may_take_no_longer() {
+    let store = Store::start().await;
+    let chat = store.observe(&[LID, PHONE]).await;
+    for statement in [
+        "insert into chat (id, tenant, session, account, kind, wa_id)
+         select gen_random_uuid(), c.tenant, c.session, c.account, 'private', n || '@lid' from chat c, generate_series(1, 5000) n",
+        "insert into chat_alias (session, account, alias, chat)
+         select c.session, c.account, a.alias, c.id from chat c, unnest(array[c.wa_id, '55' || c.wa_id]) a (alias) where c.lid is null",
+    ] {
+        sqlx::query(statement).execute(&store.pool).await.expect("it runs");
+    }
+    let person = erasures::find(&store.pool, store.scope(), Person::named(Some(&jids(&[PHONE])[0]), None)).await.expect("in time");
+    assert_eq!(person.chats, [chat.uuid()]);
+    assert_eq!(person.names.len(), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_ended_just_after_the_moment_tells_nothing_that_stays() {
+    let store = Store::start().await;
+    let chat = store.observe(&[PHONE]).await;
+    let (id, _) = store.accept(chat).await;
+    let loaded = store.start_job(id).await;
+    let person = erasures::find(&store.pool, store.scope(), Person::named(None, Some(chat))).await.expect("answers");
+    let until = erasures::begin(&store.pool, store.scope(), JobId::new(), &person).await.expect("answers");
+    // Before anybody asked which jobs were open.
+    let evidence = contract::Evidence { wa_key: format!("true_{PHONE}_3EB0"), ack: 1 };
+    let done = contract::Outcome::Succeeded { evidence: Some(evidence), result: None };
+    store::outcomes::record(&store.pool, &store.held, &loaded, &done).await.expect("answers");
+    let erasure = Erasure { scope: store.scope(), person, until };
+    let late: Vec<JobId> = sweep::open_jobs(&store.pool, &erasure).await.expect("answers").iter().map(|job| job.id).collect();
+    store.sweep(&erasure, &late).await;
+    assert!(store.log().await.iter().all(|e| Erased::is(&e.data)));
 }
 
 #[tokio::test]

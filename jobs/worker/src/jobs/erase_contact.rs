@@ -1,6 +1,9 @@
 //! `eraseContact`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use contract::{
@@ -63,7 +66,10 @@ pub async fn run(tools: &Tools, begun: &Begun, asked: &EraseContact) -> Result<S
     let mut work = Work { tools, begun, scope, memory, progress: Progress { done: 0, total: 1 } };
     let until = match work.memory.until {
         Some(until) => until,
-        None => work.begin(asked).await?,
+        None => match work.begin(asked).await? {
+            Some(until) => until,
+            None => return Ok(Step::Lost),
+        },
     };
     // Somebody who is heard of again may have been merged meanwhile: what moved with that is looked for there.
     let chats = erasures::with_survivors(&tools.pool, scope.tenant, &work.memory.chats).await?;
@@ -87,14 +93,19 @@ impl Work<'_> {
     }
 
     /// Finds out who it is, and parts before from after. A name that was learned meanwhile is looked for again, until there is none: from the
-    /// mark on nothing is learned any more. All names are remembered before the first is taken away, because one leads to the others.
-    async fn begin(&mut self, asked: &EraseContact) -> Result<DateTime<Utc>, Failed> {
+    /// mark on nothing is learned any more. All names are remembered before the first is taken away, because one leads to the others. `None`:
+    /// another does it by now.
+    async fn begin(&mut self, asked: &EraseContact) -> Result<Option<DateTime<Utc>>, Failed> {
         let (pool, job) = (&self.tools.pool, self.begun.claim.job());
         let mut named = Person::named(asked.address.as_ref(), asked.chat);
         named.names.append(&mut self.memory.names);
         named.chats.append(&mut self.memory.chats);
         let mut person = erasures::find(pool, self.scope, named).await?;
+        let mut late = BTreeSet::new();
         let until = loop {
+            // What ends while the moment is marked is told after it: known from before, or as one that ended since.
+            let before = sweep::Erasure { scope: self.scope, person: person.clone(), until: store::snapshot::now(pool).await? };
+            late.extend(sweep::open_jobs(pool, &before).await?.into_iter().map(|job| job.id));
             let until = erasures::begin(pool, self.scope, job, &person).await?;
             let again = erasures::find(pool, self.scope, person.clone()).await?;
             if again == person {
@@ -103,11 +114,10 @@ impl Work<'_> {
             person = again;
         };
         let erasure = sweep::Erasure { scope: self.scope, person, until };
-        let late = sweep::open_jobs(pool, &erasure).await?;
-        self.memory.late = late.into_iter().map(|job| job.id).collect();
+        late.extend(sweep::open_jobs(pool, &erasure).await?.into_iter().map(|job| job.id));
+        self.memory.late = late.into_iter().collect();
         (self.memory.names, self.memory.chats, self.memory.until) = (erasure.person.names, erasure.person.chats, Some(until));
-        self.note().await?;
-        Ok(until)
+        Ok(self.note().await?.then_some(until))
     }
 
     async fn forget_names(&mut self, erasure: &sweep::Erasure) -> Result<(), Failed> {
@@ -161,10 +171,16 @@ impl Work<'_> {
                 break;
             }
         }
-        let emptied = sweep::jobs(&self.tools.pool, erasure).await?;
-        self.memory.count(ErasedStore::Jobs, emptied.jobs.unsigned_abs());
-        self.memory.count(ErasedStore::IdempotencyKeys, emptied.keys.unsigned_abs());
-        Ok(true)
+        let keys = sweep::keys(&self.tools.pool, erasure).await?;
+        self.memory.count(ErasedStore::IdempotencyKeys, keys);
+        sweep::requests(&self.tools.pool, erasure).await?;
+        loop {
+            let emptied = sweep::jobs(&self.tools.pool, erasure, BATCH).await?;
+            self.memory.count(ErasedStore::Jobs, emptied);
+            if emptied == 0 {
+                return self.note().await;
+            }
+        }
     }
 
     /// Exports, now that none can be made any more of what is gone. `false`: another does it by now.
@@ -187,7 +203,8 @@ impl Work<'_> {
         while after < head {
             let up_to = head.min(after + WINDOW);
             let gone = sweep::events(pool, erasure, &self.memory.late, (after, up_to)).await?;
-            self.memory.count(ErasedStore::Events, gone);
+            self.memory.count(ErasedStore::Events, gone.events.unsigned_abs());
+            self.memory.count(ErasedStore::WebhookDeliveries, gone.answers.unsigned_abs());
             (after, self.memory.log_at) = (up_to, Some(up_to));
             self.progress = Progress { done: start + (up_to - floor).unsigned_abs(), total: start + (head - floor).unsigned_abs() };
             if !self.note().await? {
@@ -198,7 +215,7 @@ impl Work<'_> {
         let entries = queue::erasure::forget(pool, &self.tools.redis, tenant, head).await?;
         self.memory.count(ErasedStore::StreamEntries, entries);
         loop {
-            let gone = sweep::deliveries(pool, tenant, BATCH).await?;
+            let gone = sweep::answers_below(pool, erasure, floor, BATCH).await?;
             self.memory.count(ErasedStore::WebhookDeliveries, gone);
             if gone == 0 {
                 return Ok(true);
