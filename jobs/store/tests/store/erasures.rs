@@ -216,7 +216,7 @@ async fn one_of_five_thousand_chats_is_found_before_a_statement_may_take_no_long
         "insert into chat (id, tenant, session, account, kind, wa_id)
          select gen_random_uuid(), c.tenant, c.session, c.account, 'private', n || '@lid' from chat c, generate_series(1, 5000) n",
         "insert into chat_alias (session, account, alias, chat)
-         select c.session, c.account, a.alias, c.id from chat c, unnest(array[c.wa_id, '55' || c.wa_id]) a (alias) where c.lid is null",
+         select c.session, c.account, a.alias, c.id from chat c, unnest(array[c.wa_id, '9000000' || c.wa_id]) a (alias) where c.lid is null",
     ] {
         sqlx::query(statement).execute(&store.pool).await.expect("it runs");
     }
