@@ -8,7 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contract::{
-    ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobResult, JobState, MessageId, MessageStatus, Principal, Scope, SessionId,
+    ChatId, EventType, Evidence, Failure, FailureCode, JobId, JobResult, JobState, MessageId, MessageStatus, Principal, Progress, Scope,
+    SessionId,
 };
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,9 @@ pub struct JobView {
     expires_at: Timestamp,
     /// How often it was started.
     attempts: i32,
+    /// How far a worker has come with it; null for what a session does.
+    #[schema(value_type = Option<Progress>)]
+    progress: Option<Value>,
     /// What the command answered, by `kind`.
     #[schema(value_type = Option<JobResult>)]
     result: Option<Value>,
@@ -84,6 +88,8 @@ enum WaitingFor {
     Turn,
     /// WhatsApp's answer.
     Outcome,
+    /// A worker of this installation: to begin, or to be done.
+    Worker,
 }
 
 /// A job's message, in short.
@@ -101,6 +107,7 @@ struct JobMessage {
 impl From<Job> for JobView {
     fn from(j: Job) -> Self {
         let waiting_for = match j.state {
+            JobState::Queued | JobState::Running if j.background => Some(WaitingFor::Worker),
             JobState::Queued if !j.session_working => Some(WaitingFor::Session),
             JobState::Queued => Some(WaitingFor::Turn),
             JobState::Running => Some(WaitingFor::Outcome),
@@ -122,6 +129,7 @@ impl From<Job> for JobView {
             finished_at: j.finished_at.map(Timestamp),
             expires_at: j.expires_at.into(),
             attempts: j.attempts,
+            progress: j.progress,
             result: j.result,
             evidence: j.evidence,
             error: j.error,

@@ -16,6 +16,7 @@ mod contacts;
 mod control;
 pub mod docs;
 mod events;
+mod exports;
 mod grants;
 mod jobs;
 mod keys;
@@ -24,8 +25,10 @@ mod link;
 mod messages;
 mod ops;
 mod password;
+mod privacy;
 mod qr;
 mod resend;
+mod retention;
 mod send;
 mod sessions;
 mod users;
@@ -43,7 +46,13 @@ fn control() -> OpenApiRouter<AppState> {
 
 /// People, machines, and what they may do.
 fn people() -> OpenApiRouter<AppState> {
-    users::router().merge(grants::router()).merge(keys::router()).merge(audit::router()).merge(webhooks::router())
+    users::router()
+        .merge(grants::router())
+        .merge(keys::router())
+        .merge(audit::router())
+        .merge(webhooks::router())
+        .merge(privacy::router())
+        .merge(retention::router())
 }
 
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.
@@ -54,6 +63,7 @@ fn content() -> OpenApiRouter<AppState> {
         .merge(messages::router())
         .merge(contacts::router())
         .merge(grants::content())
+        .merge(exports::content())
 }
 
 /// Everything, with the paths it has outside.
@@ -63,7 +73,7 @@ pub fn all() -> OpenApiRouter<AppState> {
         .nest("/api", auth::router().merge(password::router()).merge(people()))
         .nest("/api", jobs::router().merge(resend::router()).merge(events::router()).merge(limits::router()))
         .nest("/api", sessions::router().merge(content()))
-        .nest("/api", control::media().merge(link::router()))
+        .nest("/api", control::media().merge(link::router()).merge(exports::router()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

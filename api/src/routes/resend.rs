@@ -61,7 +61,16 @@ async fn resend(
     let command = lane_jobs::load(&app.pool, job.tenant, job.session, job.id).await?.and_then(|job| job.command.ok());
     let send = match command {
         Some(Command::SendText(send)) => send,
-        Some(Command::MarkRead(_) | Command::PairingCode(_) | Command::Restart | Command::Logout | Command::Screenshot) | None => {
+        Some(
+            Command::MarkRead(_)
+            | Command::PairingCode(_)
+            | Command::Restart
+            | Command::Logout
+            | Command::Screenshot
+            | Command::EraseContact(_)
+            | Command::ExportChat(_),
+        )
+        | None => {
             return Err(refused("it sends no message"));
         }
     };

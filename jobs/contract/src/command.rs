@@ -1,11 +1,12 @@
 //! What a session can be told to do.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Jid, MessageId};
+use crate::{ChatId, ExportId, Jid, MessageId, SessionId};
 
-/// Which of a session's three queues a command waits in.
+/// Where a command waits: in one of a session's three queues, or, in none of them, for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Lane {
@@ -15,10 +16,12 @@ pub enum Lane {
     Query,
     /// One at a time, in any state, beside the others.
     Control,
+    /// For a worker: no position, nothing in Redis, whatever the session does.
+    Background,
 }
 
 impl Lane {
-    /// Every lane.
+    /// Those that a session's host takes from.
     pub const ALL: [Self; 3] = [Self::Write, Self::Query, Self::Control];
 
     /// The name in Postgres and in Redis keys.
@@ -27,17 +30,18 @@ impl Lane {
             Self::Write => "write",
             Self::Query => "query",
             Self::Control => "control",
+            Self::Background => "background",
         }
     }
     /// The lane of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|l| l.as_str() == name)
+        Self::ALL.into_iter().chain([Self::Background]).find(|l| l.as_str() == name)
     }
     /// How many of its jobs run at once.
     pub const fn width(self) -> usize {
         match self {
             Self::Query => 4,
-            Self::Write | Self::Control => 1,
+            Self::Write | Self::Control | Self::Background => 1,
         }
     }
 }
@@ -69,6 +73,10 @@ pub enum Command {
     Logout,
     /// A picture of the page.
     Screenshot,
+    /// Remove what is kept of a person.
+    EraseContact(EraseContact),
+    /// Write a chat into a file.
+    ExportChat(ExportChat),
 }
 
 /// Arguments of [`Command::SendText`].
@@ -99,6 +107,30 @@ pub struct PairingCode {
     pub phone: String,
 }
 
+/// Arguments of [`Command::EraseContact`]. Once it is done, what is stored of it names nobody any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EraseContact {
+    /// In one session only.
+    pub session: Option<SessionId>,
+    /// The person, by an address.
+    pub address: Option<Jid>,
+    /// The person, by the private chat with it.
+    pub chat: Option<ChatId>,
+}
+
+/// Arguments of [`Command::ExportChat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportChat {
+    /// What it will be, however often it is begun.
+    pub export: ExportId,
+    /// Which.
+    pub chat: ChatId,
+    /// Whoever asked for it does not see messages from before; none: all.
+    pub since: Option<DateTime<Utc>>,
+}
+
 /// Why a stored command cannot be run here.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -119,13 +151,20 @@ impl Command {
         match self {
             Self::SendText(_) | Self::MarkRead(_) => Lane::Write,
             Self::PairingCode(_) | Self::Restart | Self::Logout | Self::Screenshot => Lane::Control,
+            Self::EraseContact(_) | Self::ExportChat(_) => Lane::Background,
         }
     }
     /// When it may be attempted again.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
             Self::SendText(_) => RetryClass::ById,
-            Self::MarkRead(_) | Self::PairingCode(_) | Self::Restart | Self::Logout | Self::Screenshot => RetryClass::Set,
+            Self::MarkRead(_)
+            | Self::PairingCode(_)
+            | Self::Restart
+            | Self::Logout
+            | Self::Screenshot
+            | Self::EraseContact(_)
+            | Self::ExportChat(_) => RetryClass::Set,
         }
     }
     /// The name callers see as `kind`.
@@ -137,6 +176,8 @@ impl Command {
             Self::Restart => "restart",
             Self::Logout => "logout",
             Self::Screenshot => "screenshot",
+            Self::EraseContact(_) => "eraseContact",
+            Self::ExportChat(_) => "exportChat",
         }
     }
     /// The stored form.
@@ -168,6 +209,20 @@ mod tests {
             assert_eq!(command.encode()["kind"], command.kind());
             assert_eq!(command.lane(), Lane::Control);
             assert_eq!(Command::decode(Command::VERSION, command.encode()).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn what_a_worker_does_waits_in_no_queue_of_a_session() {
+        let jobs = [
+            Command::EraseContact(EraseContact::default()),
+            Command::ExportChat(ExportChat { export: ExportId::new(), chat: ChatId::new(), since: None }),
+        ];
+        for command in jobs {
+            assert_eq!(command.encode()["kind"], command.kind());
+            assert_eq!(Command::decode(Command::VERSION, command.encode()).unwrap(), command);
+            assert!(!Lane::ALL.contains(&command.lane()));
+            assert_eq!(Lane::from_name(command.lane().as_str()), Some(command.lane()));
         }
     }
 

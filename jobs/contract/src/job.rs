@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChatId, MediaId, MessageId, UserAction};
+use crate::{ChatId, ErasedCount, ExportId, MediaId, MessageId, Remainder, Timestamp, UserAction};
 use chrono::{DateTime, Utc};
 
 macro_rules! names {
@@ -194,6 +194,8 @@ names! {
         LoggedOut = "logged_out",
         /// WhatsApp restricted the account before the job started.
         Banned = "banned",
+        /// Whom it was to write to was erased.
+        ContactErased = "contact_erased",
         /// Another account was linked.
         AccountChanged = "account_changed",
         /// The number belongs to another person than when the job was accepted.
@@ -220,6 +222,7 @@ impl FailureCode {
             | Self::ChatNotFound
             | Self::Rejected
             | Self::LoggedOut
+            | Self::ContactErased
             | Self::AccountChanged
             | Self::RecipientChanged => false,
         }
@@ -240,6 +243,7 @@ impl FailureCode {
             | Self::ChatNotFound
             | Self::Rejected
             | Self::PageError
+            | Self::ContactErased
             | Self::RecipientChanged => None,
         }
     }
@@ -288,6 +292,22 @@ pub enum JobResult {
         /// WhatsApp's id part.
         wa_id: String,
     },
+    /// `exportChat`: what was made. Before what has fewer fields: an answer is read as the first that fits.
+    #[serde(rename_all = "camelCase")]
+    Exported {
+        /// The file: `GET /api/exports/{id}/content`.
+        export: ExportId,
+        /// Of which chat.
+        chat: ChatId,
+        /// Its bytes.
+        size: u64,
+        /// Their digest, in hexadecimal digits.
+        sha256: String,
+        /// How many messages are in it.
+        messages: u64,
+        /// Until when it is kept.
+        expires_at: Timestamp,
+    },
     /// `markRead`: what was read.
     Read {
         /// The chat.
@@ -298,6 +318,15 @@ pub enum JobResult {
         /// What it is, and where.
         media: Media,
     },
+    /// `eraseContact`: what is gone, and what is not.
+    Erased {
+        /// Up to when what was said is gone.
+        until: Timestamp,
+        /// What is gone.
+        erased: Vec<ErasedCount>,
+        /// What is not.
+        kept: Vec<Remainder>,
+    },
     /// `pairingCode`: what is typed on the phone. Kept with no job: an answer has it only while it counts.
     #[serde(rename_all = "camelCase")]
     Code {
@@ -307,6 +336,15 @@ pub enum JobResult {
         #[schema(value_type = String, format = DateTime)]
         expires_at: DateTime<Utc>,
     },
+}
+
+/// How far a job of a worker has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Progress {
+    /// What is done.
+    pub done: u64,
+    /// Of how much, as far as is known.
+    pub total: u64,
 }
 
 /// Bytes that a caller may fetch.

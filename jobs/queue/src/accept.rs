@@ -1,6 +1,6 @@
 //! Taking a command on: first Postgres, then a push that may fail.
 
-use contract::{JobId, TenantId, fault::Verdict, fault_point};
+use contract::{JobId, Lane, TenantId, fault::Verdict, fault_point};
 use store::{
     PgPool, StoreError,
     accept::{Accepted, IdempotencyKey, NewJob, Waiting},
@@ -59,7 +59,8 @@ async fn push(pool: &PgPool, redis: &Redis, job: &NewJob, accepted: Accepted) {
         Accepted::Replayed { job: first } => store::accept::waiting(pool, job.tenant, first).await.unwrap_or_default(),
         Accepted::KeyReused | Accepted::NewChatCap { .. } | Accepted::LaneFull => None,
     };
-    let Some(waiting) = waiting else { return };
+    // A worker finds its jobs by itself.
+    let Some(waiting) = waiting.filter(|w| w.lane != Lane::Background) else { return };
     let down = fault_point!("api.push.redis_down", "session" => job.session, "job" => waiting.job) == Verdict::Fail;
     let pushed = if down { Err(crate::QueueError::TimedOut) } else { lanes::push(redis, job.tenant, &[waiting]).await };
     if let Err(error) = pushed {

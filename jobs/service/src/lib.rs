@@ -3,6 +3,7 @@
 pub mod addresses;
 mod arguments;
 mod environment;
+pub mod objects;
 pub mod seal;
 pub mod secrets;
 pub mod telemetry;

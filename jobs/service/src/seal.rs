@@ -13,10 +13,12 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::{Environment, secrets::is_printed};
 
+pub mod stream;
+
 /// The master keys of a service that seals or opens.
 #[derive(Debug, clap::Args)]
 pub struct MasterKeys {
-    /// Base64 of 32 random bytes (openssl rand -base64 32) under which webhooks' secrets lie in the database; the same for API and worker.
+    /// Base64 of 32 random bytes (openssl rand -base64 32) under which webhooks' secrets lie in the database and exports in the object store; the same for API and worker.
     #[arg(long, env = "MASTER_KEY", hide_env_values = true)]
     pub master_key: SecretString,
     /// The master key of before, while it is being changed: it still opens, and seals nothing more.
@@ -57,6 +59,8 @@ pub enum Purpose {
     WebhookSecret,
     /// A webhook's headers of the tenant's own; the owner is the webhook.
     WebhookHeaders,
+    /// An exported chat, and the key of its own that it is sealed under; the owner is the export.
+    Export,
 }
 
 impl Purpose {
@@ -64,6 +68,7 @@ impl Purpose {
         match self {
             Self::WebhookSecret => b"webhook.secret",
             Self::WebhookHeaders => b"webhook.headers",
+            Self::Export => b"export",
         }
     }
 

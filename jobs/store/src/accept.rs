@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use contract::{ChatId, Command, JobId, MessageId, SessionId, TenantId, wa_id_of};
+use contract::{ChatId, Command, JobId, Lane, MessageId, SessionId, TenantId, wa_id_of};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::Result;
+use crate::{Result, background_jobs};
 
 /// A command to accept. The ids are the caller's, made before the statement: after an unclear COMMIT it can look for them.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ pub struct IdempotencyKey {
 pub enum Accepted {
     /// Committed at this position.
     New {
-        /// Its place in the session's order.
+        /// Its place in the session's order; 0 where it has none, because a worker does it.
         position: i64,
     },
     /// The key was used before with the same body: this is its job.
@@ -101,6 +101,9 @@ pub enum Accepted {
 /// # Errors
 /// [`crate::StoreError`]; after a lost connection the outcome is unclear: ask [`committed`].
 pub async fn accept(pool: &PgPool, job: &NewJob, key: Option<&IdempotencyKey>) -> Result<Accepted> {
+    if job.command.lane() == Lane::Background {
+        return background_jobs::accept(pool, job, key).await;
+    }
     let message = job.message.as_ref();
     let position = sqlx::query_scalar!(
         r#"with idem as (

@@ -1,7 +1,7 @@
 //! Chats as callers see them. How a new one is made: [`crate::aliases`].
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, Jid, SessionId};
+use contract::{ChatId, ChatView, Jid, SessionId, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ pub struct Chat {
     pub session: SessionId,
     /// `private`, `group`, `channel`, `broadcast`.
     pub kind: String,
-    /// As WhatsApp Web writes it.
+    /// As WhatsApp Web writes it; `erased:…` after an erasure.
     pub wa_id: String,
     /// The LID form, where known.
     pub lid: Option<String>,
@@ -36,6 +36,23 @@ pub struct Chat {
     pub archived: bool,
     /// When its last message was sent; none: not listed.
     pub last_message_at: Option<DateTime<Utc>>,
+}
+
+impl From<Chat> for ChatView {
+    fn from(c: Chat) -> Self {
+        Self {
+            id: c.id,
+            session: c.session,
+            kind: c.kind,
+            wa_id: c.wa_id,
+            lid: c.lid,
+            phone: c.phone,
+            name: c.name,
+            unread: c.unread,
+            archived: c.archived,
+            last_message_at: c.last_message_at.map(Timestamp),
+        }
+    }
 }
 
 /// How a caller names a chat.
@@ -166,7 +183,7 @@ pub struct Shown {
     pub archived: bool,
 }
 
-/// Writes down what the page shows of chats (at most 200 a call). `false`: no longer ours.
+/// Writes down what the page shows of chats (at most 200 a call). `false`: no longer ours. A person who was erased gets no name by it.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
@@ -174,7 +191,7 @@ pub async fn show(pool: &PgPool, held: &Held, shown: &[Shown]) -> Result<bool> {
     let ours = sqlx::query_scalar!(
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 c as (
-                    update chat set name = coalesce(i.name, chat.name), unread = i.unread, archived = i.archived
+                    update chat set name = case when chat.wa_id like 'erased:%' then chat.name else coalesce(i.name, chat.name) end, unread = i.unread, archived = i.archived
                       from held, (select distinct on (id) * from unnest($4::uuid[], $5::text[], $6::int[], $7::bool[]) as i (id, name, unread, archived)) i
                      where chat.id = i.id and chat.tenant = held.tenant and chat.session = $1
                        and (coalesce(i.name, chat.name), i.unread, i.archived) is distinct from (chat.name, chat.unread, chat.archived))

@@ -29,6 +29,10 @@ pub struct Job {
     pub state: JobState,
     /// Whether its session is working: what a queued job waits for.
     pub session_working: bool,
+    /// Whether a worker does it, and not its session's host.
+    pub background: bool,
+    /// How far a worker has come with it.
+    pub progress: Option<Value>,
     /// The chat it concerns.
     pub chat: Option<ChatId>,
     /// The message it sends.
@@ -76,6 +80,8 @@ struct Row {
     kind: String,
     state: String,
     session_working: bool,
+    background: bool,
+    progress: Option<Value>,
     chat: Option<Uuid>,
     reference: Option<String>,
     created_by: Uuid,
@@ -106,6 +112,8 @@ impl Row {
             // The tables' checks allow no other names.
             state: JobState::from_name(&self.state).unwrap_or(JobState::Unknown),
             session_working: self.session_working,
+            background: self.background,
+            progress: self.progress,
             chat: self.chat.map(ChatId::from_uuid),
             message: message.map(|((id, wa_id), status)| JobMessage {
                 id: MessageId::from_uuid(id),
@@ -135,7 +143,8 @@ impl Row {
 pub async fn fetch(pool: &PgPool, viewer: Viewer, id: JobId) -> Result<Option<Job>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", coalesce(jc.merged_into, j.chat) as chat, j.reference,
+        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.lane = 'background' as "background!", j.progress,
+                  coalesce(jc.merged_into, j.chat) as chat, j.reference,
                   j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"
@@ -177,7 +186,8 @@ pub struct Filter {
 pub async fn list(snapshot: &mut Snapshot, viewer: Viewer, filter: &Filter, limit: i64) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", coalesce(jc.merged_into, j.chat) as chat, j.reference,
+        r#"select j.id, j.session, j.kind, j.state, s.state = 'working' as "session_working!", j.lane = 'background' as "background!", j.progress,
+                  coalesce(jc.merged_into, j.chat) as chat, j.reference,
                   j.created_by, exists (select 1 from api_key k where k.id = j.created_by and k.tenant = $1) as "by_key!", j.resend_of, j.created_at,
                   j.started_at, j.finished_at, j.expires_at, j.attempt as attempts, j.result, j.evidence, j.error,
                   m.id as "message?", m.wa_id as "message_wa_id?", m.status as "message_status?", m.ack as "message_ack?"

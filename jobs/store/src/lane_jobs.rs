@@ -195,11 +195,13 @@ async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
     })
 }
 
-/// Sessions of all tenants that have unfinished jobs.
+/// Sessions of all tenants that have unfinished jobs in their lanes.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn sessions_with_work(pool: &PgPool) -> Result<Vec<(TenantId, SessionId)>> {
-    let rows = sqlx::query!("select distinct tenant, session from job where state in ('queued', 'running')").fetch_all(pool).await?;
+    let rows = sqlx::query!("select distinct tenant, session from job where state in ('queued', 'running') and lane <> 'background'")
+        .fetch_all(pool)
+        .await?;
     Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.session))).collect())
 }

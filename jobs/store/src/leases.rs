@@ -63,7 +63,7 @@ pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId]) -> 
     let called: Vec<_> = called.iter().map(|s| s.uuid()).collect();
     let rows = sqlx::query!(
         r#"select s.tenant, s.id, s.epoch, s.owner is not null as "owned!",
-                  exists (select 1 from job j where j.session = s.id and j.state in ('queued', 'running')) as "has_work!"
+                  exists (select 1 from job j where j.session = s.id and j.lane <> 'background' and j.state in ('queued', 'running')) as "has_work!"
              from session s join tenant t on t.id = s.tenant
             where (s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
                    or t.state = 'active' and exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod hooks;
+pub mod jobs;
 pub mod probes;
 pub mod queue;
 pub mod schedule;

@@ -11,11 +11,12 @@ use apalis_core::backend::Vacuum;
 use apalis_redis::{Config, RedisStorage};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use serde_json::{Value, json};
-use store::background::Release;
+use store::{background::Release, background_jobs::Claim};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    jobs::{self, Places},
     schedule::{self, Schedule},
     tasks::{Failed, Tools},
 };
@@ -26,8 +27,8 @@ const NAME: &str = "zg:background";
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How often the queue is looked at. What is pushed becomes visible a second later anyway.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Tasks that one worker runs beside one another.
-const AT_ONCE: usize = 3;
+/// Entries that one worker deals with beside one another: tasks, and jobs, of which it does fewer.
+const AT_ONCE: usize = 3 + jobs::AT_ONCE;
 /// Pause before a worker that lost Redis starts again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What has been carried is kept for so long.
@@ -59,6 +60,14 @@ impl Carrier {
         self.0.push(entry).await.map_err(|why| why.to_string())
     }
 
+    /// Hands a job to the workers.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub async fn push_job(&mut self, claim: &Claim) -> Result<(), String> {
+        self.0.push(jobs::entry(claim)).await.map_err(|why| why.to_string())
+    }
+
     /// Removes what has been carried.
     ///
     /// # Errors
@@ -73,7 +82,7 @@ impl Carrier {
 
 /// Runs releases until the process is to end; then what runs is finished first.
 pub async fn work(tools: Tools, schedule: Schedule, stopping: CancellationToken) {
-    let shared = Arc::new((tools, schedule));
+    let shared = Arc::new(Shared { tools, schedule, places: Places::default(), stopping: stopping.clone() });
     while !stopping.is_cancelled() {
         if let Err(why) = once(shared.clone(), stopping.clone()).await {
             tracing::warn!(cause = %why, "not taking tasks: Redis is away, or another worker thought this one dead");
@@ -85,19 +94,29 @@ pub async fn work(tools: Tools, schedule: Schedule, stopping: CancellationToken)
     }
 }
 
+struct Shared {
+    tools: Tools,
+    schedule: Schedule,
+    places: Places,
+    stopping: CancellationToken,
+}
+
 /// One life of the framework's worker: any error of its backend ends it. A name is never used twice, for the framework refuses one that it
 /// has seen lately.
-async fn once(shared: Arc<(Tools, Schedule)>, stopping: CancellationToken) -> Result<(), WorkerError> {
-    async fn handle(entry: Value, shared: Data<Arc<(Tools, Schedule)>>) {
+async fn once(shared: Arc<Shared>, stopping: CancellationToken) -> Result<(), WorkerError> {
+    async fn handle(entry: Value, shared: Data<Arc<Shared>>) {
+        let Shared { tools, schedule, places, stopping } = &**shared;
+        if let Some(claim) = jobs::read(&entry) {
+            return jobs::carry_out(tools, schedule, places, claim, stopping).await;
+        }
         let (Some(task), Some(round)) = (entry["task"].as_str(), entry["round"].as_i64()) else {
             tracing::error!("an entry that is no release");
             return;
         };
-        let (tools, schedule) = &**shared;
         schedule::carry_out(tools, schedule, Release { task: task.to_owned(), round }).await;
     }
     let worker = WorkerBuilder::new(format!("worker-{}", Uuid::now_v7()))
-        .backend(shared.0.carrier.0.clone().poll_with_interval(LOOK_EVERY))
+        .backend(shared.tools.carrier.0.clone().poll_with_interval(LOOK_EVERY))
         .data(shared)
         .concurrency(AT_ONCE)
         .build(handle);

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use store::background::{self, Release};
 use tokio_util::sync::CancellationToken;
 
-use crate::tasks::{Task, Tools};
+use crate::{
+    jobs,
+    tasks::{Task, Tools},
+};
 
 /// Pause after a task that failed, where its interval is longer.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -78,6 +81,7 @@ pub async fn release(tools: Tools, schedule: Schedule, stopping: CancellationTok
             }
             Err(why) => tracing::warn!(cause = %why, "not known what is due"),
         }
+        jobs::hand_out(&tools, &schedule).await;
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(schedule.look_every_ms)) => {}
             () = stopping.cancelled() => {}

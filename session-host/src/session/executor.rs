@@ -55,7 +55,8 @@ async fn attempt(shared: &Shared, job: &LaneJob) -> Result<Done, GivenUp> {
         Ok(Command::Restart) => control::run(shared, job, control::Kind::Restart).await,
         Ok(Command::Logout) => control::run(shared, job, control::Kind::Logout).await,
         Ok(Command::Screenshot) => control::run(shared, job, control::Kind::Screenshot).await,
-        Err(_) => Ok(Done::Again),
+        // A worker's: no lane leads here.
+        Ok(Command::EraseContact(_) | Command::ExportChat(_)) | Err(_) => Ok(Done::Again),
     }
 }
 
@@ -68,9 +69,15 @@ fn refusal(job: &LaneJob) -> Option<Outcome> {
         Ok(_) if job.attempt < MOST_STARTS || job.wa_key.is_some() => None,
         // Handed over only under a key: without one it never was.
         Ok(Command::SendText(_)) => failed(FailureCode::TooManyStarts, "started too often without an end"),
-        Ok(Command::MarkRead(_) | Command::PairingCode(_) | Command::Restart | Command::Logout | Command::Screenshot) => {
-            Some(Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, and its host was lost, more than once")))
-        }
+        Ok(
+            Command::MarkRead(_)
+            | Command::PairingCode(_)
+            | Command::Restart
+            | Command::Logout
+            | Command::Screenshot
+            | Command::EraseContact(_)
+            | Command::ExportChat(_),
+        ) => Some(Outcome::Unknown(Failure::new(FailureCode::HostLost, "started, and its host was lost, more than once"))),
     }
 }
 

@@ -95,7 +95,7 @@ async fn a_job_that_no_host_of_today_understands_fails_alone_and_the_lane_goes_o
     }
     assert!(goes_on(&stack, &ana).await.is_empty());
     let ends = stack.postgres.sql("select string_agg(state || ' ' || coalesce(error ->> 'code', ''), ', ' order by position) from job");
-    assert_eq!(ends, "failed host_too_old, failed command_undecodable, succeeded ");
+    assert_eq!(ends, "failed host_too_old, failed command_undecodable, succeeded");
 }
 
 #[tokio::test]
