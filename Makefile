@@ -67,7 +67,7 @@ bench: setup page ## ours beside the least that could do the same: ratios, as a 
 	cargo build --release --workspace --bins
 	target/release/zaguan-bench
 
-chaos: setup page ## traffic and faults by seeds, SEEDS=20 from FROM=1, a minute and a half each; a seed that fails says how to run it again
+chaos: setup page ## traffic and faults by seeds, SEEDS=20 from FROM=1, two minutes each; a seed that fails says how to run it again
 	cargo build --workspace --bins $(FAULTS)
 	target/debug/zaguan-chaos --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
