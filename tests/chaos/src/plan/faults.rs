@@ -144,8 +144,11 @@ impl Fault {
     }
 }
 
-/// What the simulator does to an account: kind, times, ms, frame.
-const PAGE: [(&str, Option<u32>, Option<u64>, Option<&str>); 18] = [
+/// A fault of the simulator's: kind, times, ms, frame.
+type PageFault = (&'static str, Option<u32>, Option<u64>, Option<&'static str>);
+
+/// What the simulator does to an account.
+const PAGE: [PageFault; 18] = [
     ("wipe", None, None, None),
     ("kill_socket", None, None, None),
     ("hang", None, Some(8_000), None),
