@@ -26,6 +26,7 @@ struct Args {
     faults: usize,
 }
 
+#[expect(clippy::print_stdout, reason = "what the seeds showed is what this program is for")]
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
