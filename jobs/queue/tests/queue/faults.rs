@@ -47,7 +47,10 @@ async fn an_acceptance_that_is_dropped_after_the_commit_is_found_by_the_reconcil
     let stores = Stores::start().await;
     let points = stores.points();
     let (host, session) = (Host::start(&stores).await, stores.session());
+    // A new owner rebuilds its lanes: that has read what there is before the job comes.
+    let mut rebuilding = points.arm_once("lane.rebuild_vs_push");
     host.own(&stores, session).await;
+    rebuilding.arrived().await.reply(Word::Go).await;
     let mut armed = points.arm_once("api.accept.committed");
     let job = stores.job(session);
     let mut tasks = JoinSet::new();
