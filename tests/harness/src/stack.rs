@@ -20,7 +20,7 @@ use crate::{
 /// The protocol's durations in proportion to a lease of 2 s.
 const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
 "reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
-"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200,"streamKeepAliveMs":1000,"downJobsFailAfterMs":4000,
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"snapshotWithinMs":10000,"snapshotAfterLinkMs":3600000,"restartAfterMs":200,"streamKeepAliveMs":1000,"downJobsFailAfterMs":4000,
 "capacityAfterMs":2000,"logoutWithinMs":5000}"#;
 
 /// How a stack differs from the usual one.
