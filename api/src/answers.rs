@@ -43,6 +43,7 @@ const OWN: &[(&str, &[Code])] = &[
     ("cancelJob", &[Code::JobRunning, Code::JobFinished]),
     ("resendJob", &[Code::JobNotResendable]),
     ("createStreamTicket", &[Code::SecretShownOnce]),
+    ("exportChat", &[Code::QuotaExceeded]),
     ("listEvents", &[Code::CursorAhead, Code::CursorExpired]),
     ("streamEvents", &[Code::CursorAhead, Code::RateLimited]),
 ];
@@ -106,7 +107,7 @@ fn problems(operation: &Operation) -> BTreeSet<Code> {
     if named("Idempotency-Key") && named("Prefer") && operation_id(operation) != "testWebhook" {
         codes.insert(Code::AcceptanceUnknown);
         codes.extend(FailureCode::ALL.iter().copied().map(Code::Job));
-        if named("chat") || ["send", "resendJob"].contains(&&*operation_id(operation)) {
+        if named("chat") && operation_id(operation) != "exportChat" || ["send", "resendJob"].contains(&&*operation_id(operation)) {
             codes.extend([Code::LaneFull, Code::QuotaExceeded, Code::NewChatCap, Code::SessionNotWorking, Code::Unsupported]);
         }
     }

@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use contract::Timings;
 use secrecy::SecretString;
-use service::{Environment, addresses::Allowed, seal::MasterKeys};
+use service::{Environment, addresses::Allowed, objects::ObjectsAt, seal::MasterKeys};
 
 use crate::webhook_rules::UrlRules;
 
@@ -79,6 +79,9 @@ pub struct Serve {
     #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
     #[command(flatten)]
     pub master: MasterKeys,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub objects: ObjectsAt,
     /// How callers reach this installation, as https://api.example.com. Tokens name it as their issuer.
     #[arg(long, env = "PUBLIC_URL")]
     pub public_url: Option<String>,
@@ -323,6 +326,7 @@ mod tests {
         named(&["serve", STORES[0], STORES[1]], "<MASTER_KEY>");
         named(&[STORES[0], STORES[1], "--api-addr=nowhere"], "<API_ADDR>");
         named(&[STORES[0], STORES[1], r#"--timings={"leaseTtlMs": 1}"#], "<TIMINGS>");
+        named(&[STORES[0], STORES[1], "--objects-url=here"], "<OBJECTS_URL>");
         named(&["tenant", "create", STORES[0]], "<PASSWORD_FILE>");
     }
 

@@ -33,6 +33,11 @@ pub fn base() -> OpenApi {
 #[schema(value_type = String, format = Binary)]
 pub struct Picture(pub Vec<u8>);
 
+/// A file to be kept.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct File(pub Vec<u8>);
+
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
 }

@@ -42,6 +42,7 @@ pub async fn state(config: &Serve) -> Result<AppState, Box<dyn Error + Send + Sy
     let webhook_urls = config.webhook_urls()?.into();
     Ok(AppState {
         origins,
+        objects: config.objects.open()?,
         webhook_urls,
         on_lambda: config.lambda.is_some(),
         proxies,

@@ -1,10 +1,10 @@
 //! What every handler may use.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use contract::Timings;
 use queue::{Codes, Redis, events::Readers};
-use service::seal::Sealer;
+use service::{objects::Objects, seal::Sealer};
 use store::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,6 +33,8 @@ pub struct AppState {
     pub tokens: Arc<Tokens>,
     /// Seals what is kept to be read again.
     pub sealer: Arc<Sealer>,
+    /// Where large things lie.
+    pub objects: Objects,
     /// Checks passwords.
     pub passwords: Passwords,
     /// Whether token holders still count, at most a second old.
@@ -64,6 +66,7 @@ impl AppState {
             stopping: CancellationToken::new(),
             tokens: Arc::new(tokens),
             sealer: Arc::new(sealer),
+            objects: Objects::directory(PathBuf::new()),
             passwords: Passwords::default(),
             standings: Arc::default(),
             limits: Arc::default(),

@@ -1,8 +1,8 @@
 //! Chats, from the read model.
 
 use axum::{extract::State, response::Response};
-use contract::{ChatId, SessionId};
-use serde::{Deserialize, Serialize};
+use contract::ChatView;
+use serde::Deserialize;
 use store::{
     chats::{self, Chat},
     cursor::Cursor,
@@ -17,52 +17,11 @@ use crate::{
     extract::{Limit, Params},
     problem::Problem,
     state::AppState,
-    timestamp::Timestamp,
 };
 
 /// Under a session.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
-}
-
-/// A chat.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Chat)]
-struct ChatView {
-    /// Opaque and lasting, whatever WhatsApp calls the chat today.
-    id: ChatId,
-    session: SessionId,
-    /// `private`, `group`, `channel`, `broadcast`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The address under which WhatsApp Web was last seen to keep it.
-    wa_id: String,
-    /// Its LID form, where known.
-    lid: Option<String>,
-    /// Digits, where known.
-    phone: Option<String>,
-    name: Option<String>,
-    unread: i32,
-    archived: bool,
-    last_message_at: Option<Timestamp>,
-}
-
-impl From<Chat> for ChatView {
-    fn from(c: Chat) -> Self {
-        Self {
-            id: c.id,
-            session: c.session,
-            kind: c.kind,
-            wa_id: c.wa_id,
-            lid: c.lid,
-            phone: c.phone,
-            name: c.name,
-            unread: c.unread,
-            archived: c.archived,
-            last_message_at: c.last_message_at.map(Timestamp),
-        }
-    }
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

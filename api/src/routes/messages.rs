@@ -1,8 +1,8 @@
 //! Messages, from the read model.
 
 use axum::{extract::State, response::Response};
-use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId};
-use serde::{Deserialize, Serialize};
+use contract::{MessageId, MessageView};
+use serde::Deserialize;
 use store::{
     cursor::Cursor,
     history,
@@ -17,86 +17,11 @@ use crate::{
     extract::{Limit, Params, PathId},
     problem::Problem,
     state::AppState,
-    timestamp::Timestamp,
 };
 
 /// Under a session.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
-}
-
-/// A message.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Message)]
-struct MessageView {
-    id: MessageId,
-    session: SessionId,
-    chat: ChatId,
-    /// Whether the linked account sent it.
-    from_me: bool,
-    /// Who wrote it; null for our own.
-    sender: Option<SenderView>,
-    /// WhatsApp's id part.
-    wa_id: String,
-    /// `text`, …
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-    status: MessageStatus,
-    /// WhatsApp's ack, -1 to 4.
-    ack: Option<i16>,
-    /// What it was written on: `api` (through us), `phone`, or `device` (a linked device).
-    source: String,
-    /// Who asked us to send it: a user or a key.
-    sent_by: Option<Principal>,
-    /// The caller's own reference.
-    reference: Option<String>,
-    /// The WhatsApp id part of the message it answers.
-    reply_to: Option<String>,
-    /// The job that sent it.
-    job: Option<JobId>,
-    /// WhatsApp's time; ours for what has not been sent yet.
-    timestamp: Timestamp,
-    /// Whether it came while we were away, and was found later.
-    recovered: bool,
-}
-
-/// Who wrote a message.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Sender)]
-struct SenderView {
-    /// The LID where one is known, else the phone address.
-    wa_id: String,
-    lid: Option<String>,
-    /// Digits.
-    phone: Option<String>,
-    name: Option<String>,
-}
-
-impl From<Message> for MessageView {
-    fn from(m: Message) -> Self {
-        Self {
-            id: m.id,
-            session: m.session,
-            chat: m.chat,
-            from_me: m.from_me,
-            sender: m.sender.map(|s| SenderView { wa_id: s.wa_id, lid: s.lid, phone: s.phone, name: s.name }),
-            wa_id: m.wa_id,
-            kind: m.kind,
-            text: m.body,
-            status: m.status,
-            ack: m.ack,
-            source: m.source,
-            sent_by: m.sent_by,
-            reference: m.reference,
-            reply_to: m.reply_to,
-            job: m.job,
-            timestamp: m.sent_at.into(),
-            recovered: m.recovered,
-        }
-    }
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -16,6 +16,7 @@ mod contacts;
 mod control;
 pub mod docs;
 mod events;
+mod exports;
 mod grants;
 mod jobs;
 mod keys;
@@ -54,6 +55,7 @@ fn content() -> OpenApiRouter<AppState> {
         .merge(messages::router())
         .merge(contacts::router())
         .merge(grants::content())
+        .merge(exports::content())
 }
 
 /// Everything, with the paths it has outside.
@@ -63,7 +65,7 @@ pub fn all() -> OpenApiRouter<AppState> {
         .nest("/api", auth::router().merge(password::router()).merge(people()))
         .nest("/api", jobs::router().merge(resend::router()).merge(events::router()).merge(limits::router()))
         .nest("/api", sessions::router().merge(content()))
-        .nest("/api", control::media().merge(link::router()))
+        .nest("/api", control::media().merge(link::router()).merge(exports::router()))
         .nest("/api/whatsapp", control().merge(sessions::init()))
         .nest(crate::openapi::NAMED, control().merge(content()))
 }

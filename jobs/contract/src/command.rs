@@ -1,9 +1,10 @@
 //! What a session can be told to do.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ChatId, Jid, MessageId, SessionId};
+use crate::{ChatId, ExportId, Jid, MessageId, SessionId};
 
 /// Where a command waits: in one of a session's three queues, or, in none of them, for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -122,8 +123,12 @@ pub struct EraseContact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportChat {
+    /// What it will be, however often it is begun.
+    pub export: ExportId,
     /// Which.
     pub chat: ChatId,
+    /// Whoever asked for it does not see messages from before; none: all.
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Why a stored command cannot be run here.
@@ -209,7 +214,10 @@ mod tests {
 
     #[test]
     fn what_a_worker_does_waits_in_no_queue_of_a_session() {
-        let jobs = [Command::EraseContact(EraseContact::default()), Command::ExportChat(ExportChat { chat: ChatId::new() })];
+        let jobs = [
+            Command::EraseContact(EraseContact::default()),
+            Command::ExportChat(ExportChat { export: ExportId::new(), chat: ChatId::new(), since: None }),
+        ];
         for command in jobs {
             assert_eq!(command.encode()["kind"], command.kind());
             assert_eq!(Command::decode(Command::VERSION, command.encode()).unwrap(), command);

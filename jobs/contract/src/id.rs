@@ -140,6 +140,8 @@ ids! {
     WebhookId = "whk";
     /// One event on its way to one webhook.
     DeliveryId = "dlv";
+    /// A chat that was written into a file.
+    ExportId = "exp";
 }
 
 #[cfg(test)]

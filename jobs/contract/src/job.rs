@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChatId, MediaId, MessageId, UserAction};
+use crate::{ChatId, ExportId, MediaId, MessageId, Timestamp, UserAction};
 use chrono::{DateTime, Utc};
 
 macro_rules! names {
@@ -287,6 +287,22 @@ pub enum JobResult {
         message: MessageId,
         /// WhatsApp's id part.
         wa_id: String,
+    },
+    /// `exportChat`: what was made. Before what has fewer fields: an answer is read as the first that fits.
+    #[serde(rename_all = "camelCase")]
+    Exported {
+        /// The file: `GET /api/exports/{id}/content`.
+        export: ExportId,
+        /// Of which chat.
+        chat: ChatId,
+        /// Its bytes.
+        size: u64,
+        /// Their digest, in hexadecimal digits.
+        sha256: String,
+        /// How many messages are in it.
+        messages: u64,
+        /// Until when it is kept.
+        expires_at: Timestamp,
     },
     /// `markRead`: what was read.
     Read {

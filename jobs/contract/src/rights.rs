@@ -87,6 +87,12 @@ names! {
         WebhookReplayed = "webhook.replayed",
         /// One delivery, or all dead ones, of a webhook were asked for again.
         WebhookRedelivered = "webhook.redelivered",
+        /// The export of a chat was asked for.
+        ExportCreated = "export.created",
+        /// An export was downloaded.
+        ExportDownloaded = "export.downloaded",
+        /// An export was deleted before its time.
+        ExportDeleted = "export.deleted",
         /// A session was created, changed, deleted, started, stopped or linked; `detail.operation` says which.
         SessionControlled = "session.controlled",
     }

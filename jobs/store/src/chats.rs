@@ -1,7 +1,7 @@
 //! Chats as callers see them. How a new one is made: [`crate::aliases`].
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, Jid, SessionId};
+use contract::{ChatId, ChatView, Jid, SessionId, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -36,6 +36,23 @@ pub struct Chat {
     pub archived: bool,
     /// When its last message was sent; none: not listed.
     pub last_message_at: Option<DateTime<Utc>>,
+}
+
+impl From<Chat> for ChatView {
+    fn from(c: Chat) -> Self {
+        Self {
+            id: c.id,
+            session: c.session,
+            kind: c.kind,
+            wa_id: c.wa_id,
+            lid: c.lid,
+            phone: c.phone,
+            name: c.name,
+            unread: c.unread,
+            archived: c.archived,
+            last_message_at: c.last_message_at.map(Timestamp),
+        }
+    }
 }
 
 /// How a caller names a chat.

@@ -114,6 +114,16 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     .execute(pool)
     .await?
     .rows_affected();
+    // Nobody can read their objects from here on; the worker sweeps them.
+    gone += sqlx::query!(
+        "delete from export where tenant = $1 and ctid = any(array(select ctid from export where session = $2 and tenant = $1 limit $3))",
+        t,
+        s,
+        BATCH
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
     gone += sqlx::query!(
         "delete from access_grant where tenant = $1 and ctid = any(array(select ctid from access_grant where session = $2 and tenant = $1 limit $3))",
         t,

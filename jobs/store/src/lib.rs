@@ -27,6 +27,7 @@ pub mod chats;
 pub mod contacts;
 pub mod cursor;
 pub mod events;
+pub mod exports;
 pub mod grants;
 pub mod history;
 pub mod idempotency;

@@ -66,7 +66,8 @@ async fn all(connection: &mut PgConnection, tenant: TenantId) -> Result<Vec<Limi
                   case name when 'sessions' then (select count(*) from session where tenant = $1 and deleting_at is null)
                             when 'users' then (select count(*) from app_user where tenant = $1 and state <> 'disabled')
                             when 'apiKeys' then (select count(*) from api_key where tenant = $1 and revoked_at is null)
-                            when 'webhooks' then (select count(*) from webhook where tenant = $1) end as used
+                            when 'webhooks' then (select count(*) from webhook where tenant = $1)
+                            when 'exports' then (select count(*) from export where tenant = $1 and expires_at > clock_timestamp()) end as used
              from usage_limit where tenant = $1 or tenant is null
             order by name, tenant nulls last"#,
         tenant.uuid()

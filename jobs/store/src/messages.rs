@@ -1,7 +1,7 @@
 //! Messages as callers see them.
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, JobId, MessageId, MessageStatus, Principal, SessionId, TenantId};
+use contract::{ChatId, JobId, MessageId, MessageStatus, MessageView, Principal, SenderView, SessionId, TenantId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -57,6 +57,30 @@ pub struct Sender {
     pub phone: Option<String>,
     /// The name that the account's owner gave them, or the one they use.
     pub name: Option<String>,
+}
+
+impl From<Message> for MessageView {
+    fn from(m: Message) -> Self {
+        Self {
+            id: m.id,
+            session: m.session,
+            chat: m.chat,
+            from_me: m.from_me,
+            sender: m.sender.map(|s| SenderView { wa_id: s.wa_id, lid: s.lid, phone: s.phone, name: s.name }),
+            wa_id: m.wa_id,
+            kind: m.kind,
+            text: m.body,
+            status: m.status,
+            ack: m.ack,
+            source: m.source,
+            sent_by: m.sent_by,
+            reference: m.reference,
+            reply_to: m.reply_to,
+            job: m.job,
+            timestamp: m.sent_at.into(),
+            recovered: m.recovered,
+        }
+    }
 }
 
 struct Row {
@@ -175,4 +199,54 @@ pub async fn fetch(pool: &PgPool, tenant: TenantId, chat: ChatId, since: Option<
     .fetch_optional(pool)
     .await?;
     Ok(row.map(Row::message))
+}
+
+/// What an export shows of a chat: messages of that time, as they were known at that moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// None from before; none: all.
+    pub since: Option<DateTime<Utc>>,
+    /// None that was recorded later.
+    pub recorded_by: DateTime<Utc>,
+}
+
+/// The messages of a chat, oldest first, those after `after`: [`list`] the other way round.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn oldest_first(
+    pool: &PgPool,
+    tenant: TenantId,
+    chat: ChatId,
+    span: Span,
+    after: Option<Cursor>,
+    limit: i64,
+) -> Result<Vec<Message>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select m.id, m.session, m.chat, m.from_me,
+                  case when not m.from_me then coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id) end as sender,
+                  case when not m.from_me then coalesce(ct.lid, case when m.sender = '' then ch.lid when m.sender like '%@lid' then m.sender end) end as sender_lid,
+                  case when not m.from_me then coalesce(ct.phone, case when m.sender = '' then ch.phone end) end as sender_phone,
+                  case when not m.from_me then coalesce(ct.name, ct.push_name, case when m.sender = '' then ch.name end) end as sender_name,
+                  m.wa_id, m.kind, m.body, m.status, m.ack, m.source, m.sent_by,
+                  exists (select 1 from api_key k where k.id = m.sent_by and k.tenant = $1) as "by_key!", m.reference, m.reply_to, m.job, m.sent_at,
+                  m.recovered
+             from message m join chat ch on ch.id = m.chat
+             left join contact ct on ct.session = m.session and ct.account = m.account
+                   and ct.wa_id = coalesce(nullif(m.sender, ''), ch.lid, ch.wa_id)
+            where m.tenant = $1 and m.chat = $2 and ($3::timestamptz is null or m.sent_at >= $3) and m.created_at <= $7
+              and ($4::timestamptz is null or (m.sent_at, m.id) > ($4, $5::uuid))
+            order by m.sent_at, m.id limit $6"#,
+        tenant.uuid(),
+        chat.uuid(),
+        span.since,
+        after.map(|c| c.at),
+        after.map(|c| c.id),
+        limit,
+        span.recorded_by
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Row::message).collect())
 }

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::{
     Environment,
     addresses::Allowed,
+    objects::ObjectsAt,
     seal::{MasterKeys, Sealer},
 };
 use store::retention::Days;
@@ -34,6 +35,9 @@ pub struct Config {
     #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
     #[command(flatten)]
     pub master: MasterKeys,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub objects: ObjectsAt,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9092")]
     pub metrics_addr: SocketAddr,
@@ -49,6 +53,9 @@ pub struct Config {
     /// For how many hours the streams in Redis keep events; older ones are read from Postgres.
     #[arg(long, env = "STREAM_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
     pub stream_hours: u64,
+    /// For how many hours an exported chat can be downloaded.
+    #[arg(long, env = "EXPORT_HOURS", default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub export_hours: u64,
     /// Production refuses to start with secrets that anybody knows.
     #[arg(long, env = "ZAGUAN_ENV", value_enum, default_value = "production")]
     pub zaguan_env: Environment,
@@ -98,6 +105,11 @@ impl Config {
         Days { events: self.event_days, messages: self.message_days, audit: self.audit_days }
     }
 
+    /// For how long an exported chat can be downloaded.
+    pub const fn exports_kept(&self) -> Duration {
+        Duration::from_secs(self.export_hours * 3600)
+    }
+
     /// For how long the streams in Redis keep events.
     pub const fn streams_kept(&self) -> Duration {
         Duration::from_secs(self.stream_hours * 3600)
@@ -122,6 +134,8 @@ mod tests {
             (&["--database-url=x", r#"--schedule={"everyMs": {"nope": 1}}"#], "SCHEDULE"),
             (&["--database-url=x", r#"--webhook-timings={"leaseMs": 1}"#], "WEBHOOK_TIMINGS"),
             (&["--database-url=x", "--webhook-allow=here"], "WEBHOOK_ALLOW"),
+            (&["--database-url=x", "--export-hours=0"], "EXPORT_HOURS"),
+            (&["--database-url=x", "--objects-url=here"], "OBJECTS_URL"),
         ] {
             let why = read(args).map(|_| ()).unwrap_err().to_string();
             assert!(why.contains(name), "{why}");

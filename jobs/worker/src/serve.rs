@@ -1,6 +1,6 @@
 //! The process: what it opens, and in which order it ends.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 use tokio::{
@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// # Errors
 /// What kept it from starting; the variable is named.
 pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let sealer = config.check()?;
+    let (sealer, objects) = (Arc::new(config.check()?), config.objects.open()?);
     service::telemetry::log(&config.rust_log).map_err(|why| format!("RUST_LOG: {why}"))?;
     let metrics = probes::count()?;
     let pool =
@@ -46,12 +46,13 @@ pub async fn run(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
             tracing::error!(cause = %why, "probes are not served");
         }
     });
-    let (days, streams_kept, https_only) = (config.days(), config.streams_kept(), config.zaguan_env.is_production());
+    let (days, streams_kept, exports_kept) = (config.days(), config.streams_kept(), config.exports_kept());
+    let https_only = config.zaguan_env.is_production();
     let connector = Connector::new(config.webhook_allow, https_only, config.webhook_timings.connect_within());
     let news = ::queue::hooks::listen(&redis, &tasks).map_err(|why| format!("REDIS_URL: {why}"))?;
-    let desk = Desk::new((pool.clone(), redis.clone()), (connector, sealer), config.webhook_timings, tasks.clone());
+    let desk = Desk::new((pool.clone(), redis.clone()), (connector, sealer.clone()), config.webhook_timings, tasks.clone());
     let telling = tasks.spawn(desk::run(desk, news, stopping.clone()));
-    let tools = Tools { pool, redis, carrier, days, streams_kept };
+    let tools = Tools { pool, redis, carrier, days, streams_kept, objects, sealer, exports_kept };
     let releasing = tasks.spawn(schedule::release(tools.clone(), config.schedule.clone(), stopping.clone()));
     let working = tasks.spawn(queue::work(tools, config.schedule, stopping.clone()));
     tracing::info!(address = %config.metrics_addr, "worker started");

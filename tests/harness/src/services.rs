@@ -33,6 +33,8 @@ pub struct Shared {
     pub redis_url: String,
     /// `MASTER_KEY` of API and worker.
     pub master_key: String,
+    /// Where the object store is.
+    pub objects: PathBuf,
     /// `TIMINGS`.
     pub timings: String,
     /// Where fault points ask.
@@ -44,7 +46,7 @@ impl Shared {
         let mut command = self.user.tied(self.bin.join(program), signal);
         command.current_dir(&self.bin).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.bin).env("LANG", "C.UTF-8");
         command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).env("TIMINGS", &self.timings);
-        command.env("MASTER_KEY", &self.master_key);
+        command.env("MASTER_KEY", &self.master_key).env("OBJECTS_URL", format!("file://{}", self.objects.display()));
         command.env("ZAGUAN_ENV", "development").env("RUST_LOG", "info");
         if let Some(faults) = &self.faults {
             command.env("ZAGUAN_FAULTS", faults);

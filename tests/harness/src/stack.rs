@@ -158,6 +158,7 @@ impl Stack {
             database_url,
             redis_url,
             master_key: crate::random_key(),
+            objects: folder.sub("objects")?,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
         };
@@ -312,6 +313,11 @@ impl Stack {
     /// `MASTER_KEY` of its services.
     pub fn master_key(&self) -> &str {
         &self.shared.master_key
+    }
+
+    /// Where the object store of its services is.
+    pub fn objects(&self) -> &std::path::Path {
+        &self.shared.objects
     }
 
     /// Where its files are.

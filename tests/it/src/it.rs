@@ -21,6 +21,7 @@ mod chats;
 mod company;
 mod cors;
 mod database;
+mod exports;
 mod firehose;
 mod grants;
 mod jobs;

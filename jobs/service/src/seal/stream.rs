@@ -185,7 +185,9 @@ mod tests {
         let (first, second) = (&bytes[..piece], &bytes[piece..2 * piece]);
         let mut changed = bytes.clone();
         changed[piece + 3] ^= 1;
-        for bad in [&bytes[..2 * piece], &bytes[..piece], &bytes[..piece + 7], &[], &[second, first, &bytes[2 * piece..]].concat(), &changed] {
+        for bad in
+            [&bytes[..2 * piece], &bytes[..piece], &bytes[..piece + 7], &[], &[second, first, &bytes[2 * piece..]].concat(), &changed]
+        {
             assert_eq!(opened(&sealer, &key, bad, 4096).map(|_| ()), Err(OpenFailed));
         }
     }

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod contacts;
+mod exports;
 mod history;
 mod identity;
 mod receipts;

@@ -34,7 +34,7 @@ pub struct Desk {
     /// The way out.
     pub connector: Connector,
     /// What opens secrets.
-    pub sealer: Sealer,
+    pub sealer: Arc<Sealer>,
     /// Durations and bounds.
     pub settings: Settings,
     /// What runs couriers.
@@ -70,7 +70,7 @@ impl Desk {
     /// A desk without webhooks.
     pub fn new(
         (pool, redis): (PgPool, Redis),
-        (connector, sealer): (Connector, Sealer),
+        (connector, sealer): (Connector, Arc<Sealer>),
         settings: Settings,
         tasks: TaskTracker,
     ) -> Arc<Self> {

@@ -1,6 +1,8 @@
 //! Jobs of tenants that no session does. Postgres says which is due and under whose claim ([`store::background_jobs`]); the queue carries
 //! them to a worker that is free. Each may be cut off anywhere and is then begun again, by anybody.
 
+pub mod export;
+
 use std::time::Duration;
 
 use contract::{Command, CommandError, Failure, FailureCode, Outcome};
@@ -102,7 +104,8 @@ async fn run(tools: &Tools, begun: &Begun) -> Result<Step, Failed> {
         return failed(FailureCode::TooManyStarts, "begun too often without an end");
     }
     match &begun.job.command {
-        Ok(Command::EraseContact(_) | Command::ExportChat(_)) | Err(CommandError::UnknownVersion(_)) => Ok(Step::Wait(AGAIN_AFTER)),
+        Ok(Command::ExportChat(asked)) => export::run(tools, begun, asked).await,
+        Ok(Command::EraseContact(_)) | Err(CommandError::UnknownVersion(_)) => Ok(Step::Wait(AGAIN_AFTER)),
         Ok(
             Command::SendText(_)
             | Command::MarkRead(_)

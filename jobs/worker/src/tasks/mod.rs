@@ -3,14 +3,19 @@
 mod event_retention;
 mod expired_jobs;
 mod expired_tokens;
+mod export_sweep;
 mod finished_jobs;
 mod partitions;
 mod queue_tidy;
 mod row_retention;
 mod stream_trim;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use service::{
+    objects::{Objects, ObjectsError},
+    seal::{SealFailed, Sealer},
+};
 use store::{PgPool, StoreError, retention::Days};
 
 use crate::queue::Carrier;
@@ -31,6 +36,12 @@ pub struct Tools {
     pub days: Days,
     /// For how long the streams in Redis keep events.
     pub streams_kept: Duration,
+    /// Where exports lie.
+    pub objects: Objects,
+    /// Seals them.
+    pub sealer: Arc<Sealer>,
+    /// For how long they are kept.
+    pub exports_kept: Duration,
 }
 
 /// Why a task did not finish. What it did until then stays done.
@@ -48,6 +59,15 @@ pub enum Failed {
     /// The framework's tables in Redis.
     #[error("queue: {0}")]
     Carrier(#[from] apalis_redis::Error),
+    /// The object store.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// What has to be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealFailed),
+    /// A line that JSON cannot hold.
+    #[error("a line cannot be written as JSON")]
+    Unwritable(#[source] serde_json::Error),
 }
 
 /// A background task. Its name is its row's in Postgres, and never changes.
@@ -77,11 +97,14 @@ pub enum Task {
     /// What the streams of events in Redis keep no longer.
     #[serde(rename = "streams.trim")]
     StreamTrim,
+    /// Exports that are kept no longer, and objects that no row names.
+    #[serde(rename = "exports.sweep")]
+    ExportSweep,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Partitions,
         Self::EventRetention,
         Self::RowRetention,
@@ -90,6 +113,7 @@ impl Task {
         Self::ExpiredTokens,
         Self::QueueTidy,
         Self::StreamTrim,
+        Self::ExportSweep,
     ];
 
     /// The name of its row.
@@ -103,6 +127,7 @@ impl Task {
             Self::ExpiredTokens => "tokens.expired",
             Self::QueueTidy => "queue.tidy",
             Self::StreamTrim => "streams.trim",
+            Self::ExportSweep => "exports.sweep",
         }
     }
 
@@ -116,6 +141,7 @@ impl Task {
         const HOUR: Duration = Duration::from_secs(3600);
         match self {
             Self::ExpiredJobs => Duration::from_secs(15),
+            Self::ExportSweep => Duration::from_secs(600),
             Self::Partitions
             | Self::EventRetention
             | Self::RowRetention
@@ -140,6 +166,7 @@ impl Task {
             Self::ExpiredTokens => expired_tokens::run(tools).await,
             Self::QueueTidy => queue_tidy::run(tools).await,
             Self::StreamTrim => stream_trim::run(tools).await,
+            Self::ExportSweep => export_sweep::run(tools).await,
         }
     }
 }
