@@ -79,7 +79,12 @@ pub enum Source<'a> {
     /// An empty one.
     Empty,
     /// One that was made of a snapshot.
-    Restored(&'a Snapshot),
+    Restored {
+        /// Of this one.
+        snapshot: &'a Snapshot,
+        /// It is what the last browser closed: nothing was missed since.
+        whole: bool,
+    },
 }
 
 /// Names the directory that may be used from now on. Done before the page gets the network; a directory that the row no longer names is
@@ -89,10 +94,10 @@ pub enum Source<'a> {
 /// # Errors
 /// [`crate::StoreError`]. `false`: no longer ours.
 pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, source: Source<'_>) -> Result<bool> {
-    let (kept, snapshot) = match source {
-        Source::Kept => (true, None),
-        Source::Empty => (false, None),
-        Source::Restored(snapshot) => (false, Some(snapshot)),
+    let (kept, snapshot, whole) = match source {
+        Source::Kept => (true, None, true),
+        Source::Empty => (false, None, false),
+        Source::Restored { snapshot, whole } => (false, Some(snapshot), whole),
     };
     let done = sqlx::query!(
         "update session s set profile = $4, profile_changed = true,
@@ -100,17 +105,12 @@ pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, s
                 profile_marker = case when $7 then s.profile_marker else p.marker end,
                 profile_row_id = case when $7 then s.profile_row_id else coalesce(p.max_row_id, 0) end,
                 history_at = case when $7 or p.marker is not null then s.history_at end,
-                gap_owed = case when $7 then s.gap_owed
-                                when p.marker is null then s.account is not null
-                                else s.gap_owed or s.profile_changed or not p.last end,
-                gap_from = case when $7 then s.gap_from
-                                when p.marker is null then null
+                gap_owed = case when $7 or $11 then s.gap_owed else p.marker is not null or s.account is not null end,
+                gap_from = case when $7 or $11 then s.gap_from
                                 when s.gap_owed then least(s.gap_from, p.taken_at)
-                                when s.profile_changed or not p.last then p.taken_at end
+                                else p.taken_at end
            from (select 1) one left join (
-                    select p.marker, p.max_row_id, p.taken_at, not exists (
-                           select 1 from profile_snapshot newer where newer.session = $1 and (newer.epoch, newer.n) > (p.epoch, p.n)) as last
-                      from profile_snapshot p where p.session = $1 and p.epoch = $8 and p.n = $9) p on true
+                    select p.marker, p.max_row_id, p.taken_at from profile_snapshot p where p.session = $1 and p.epoch = $8 and p.n = $9) p on true
           where s.id = $1 and s.tenant = $5 and s.epoch = $2 and s.owner = $3 and (not $10 or p.marker is not null)",
         held.session().uuid(),
         held.epoch(),
@@ -122,6 +122,7 @@ pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, s
         snapshot.map_or(-1, |s| s.id.epoch),
         snapshot.map_or(-1, |s| s.id.n),
         snapshot.is_some(),
+        whole,
     )
     .execute(pool)
     .await?;

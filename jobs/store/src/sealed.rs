@@ -1,6 +1,6 @@
-//! What lies sealed under the master key: tenants' data keys and webhooks' secrets. Sealed anew, row by row, when the master key changes.
+//! What lies sealed under the master key: tenants' data keys, webhooks' secrets, keys of exports. Sealed anew, row by row, when that key changes.
 
-use contract::{TenantId, WebhookId};
+use contract::{ExportId, TenantId, WebhookId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -115,5 +115,25 @@ pub async fn replace_webhook(pool: &PgPool, before: &SealedWebhook, after: &Seal
         after.previous_secret.as_deref(),
         after.headers.as_deref()
     );
+    Ok(done.execute(pool).await?.rows_affected() == 1)
+}
+
+/// Keys of exports of all tenants, in the order of exports.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn export_keys(pool: &PgPool, after: Option<ExportId>, limit: i64) -> Result<Vec<(TenantId, ExportId, Vec<u8>)>> {
+    let after = after.map_or(Uuid::nil(), |export| export.uuid());
+    let rows =
+        sqlx::query!("select tenant, id, key from export where id > $1 order by id limit $2", after, limit).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), ExportId::from_uuid(r.id), r.key)).collect())
+}
+
+/// Puts an export's key that was sealed anew in the place of `before`. `false`: somebody else has.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn replace_export_key(pool: &PgPool, tenant: TenantId, export: ExportId, before: &[u8], after: &[u8]) -> Result<bool> {
+    let done = sqlx::query!("update export set key = $4 where tenant = $1 and id = $2 and key = $3", tenant.uuid(), export.uuid(), before, after);
     Ok(done.execute(pool).await?.rows_affected() == 1)
 }

@@ -178,7 +178,7 @@ impl Actor {
                 _ = ending.wait_for(|e| *e != Ending::None) => Next::End(*shared.ending.borrow()),
                 Some(order) = self.orders.recv() => Next::Order(order),
                 () = self.takeover.due() => Next::Takeover,
-                () = self.recycle_due() => Next::Recycle,
+                () = self.recycle.due(&shared) => Next::Recycle,
                 event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
             let after = match next {

@@ -43,7 +43,8 @@ pub(super) enum Opened {
 enum Place {
     Kept(Arc<ProfileDir>),
     Empty(Arc<ProfileDir>),
-    Restored(Arc<ProfileDir>, Snapshot),
+    /// And whether it is what the last browser closed.
+    Restored(Arc<ProfileDir>, Snapshot, bool),
 }
 
 enum Tried {
@@ -70,7 +71,7 @@ impl Actor {
                 let (marker, began_as) = match &found {
                     Place::Kept(_) => (owned.marker.clone(), unchanged),
                     Place::Empty(_) => (None, None),
-                    Place::Restored(_, snapshot) => (Some(snapshot.marker.clone()), Some(snapshot.id)),
+                    Place::Restored(_, snapshot, _) => (Some(snapshot.marker.clone()), Some(snapshot.id)),
                 };
                 (self.safe.marker, self.safe.began_as) = (marker, began_as);
                 match self.start_in(&found, events.clone()).await? {
@@ -82,7 +83,10 @@ impl Actor {
             let Some(snapshot) = snapshots.pop() else { break };
             match self.unless_told_to_end(snapshots::restore(&shared, &snapshot)).await {
                 Err(ending) => return Ok(Opened::Ends(After::End(ending))),
-                Ok(Ok(directory)) => place = Some(Place::Restored(directory, snapshot)),
+                Ok(Ok(directory)) => {
+                    let whole = unchanged == Some(snapshot.id);
+                    place = Some(Place::Restored(directory, snapshot, whole));
+                }
                 Ok(Err(NotRestored::Refused(why))) => self.refuse(&snapshot, why).await,
                 Ok(Err(NotRestored::Here(why))) => {
                     elsewhere = true;
@@ -138,7 +142,7 @@ impl Actor {
     async fn pass_over(&self, place: Place) {
         tracing::error!(session = %self.shared.session(), profile = place.parts().0.id(), "a profile's storage is gone: it is not used");
         metrics::counter!("zaguan_profiles_erased_total").increment(1);
-        if let Place::Restored(_, snapshot) = &place {
+        if let Place::Restored(_, snapshot, _) = &place {
             self.refuse(snapshot, Refused::Erased).await;
         }
         snapshots::remove(&self.shared.services, place.into_directory()).await;
@@ -194,13 +198,13 @@ impl Place {
         match self {
             Self::Kept(directory) => (directory, Source::Kept),
             Self::Empty(directory) => (directory, Source::Empty),
-            Self::Restored(directory, snapshot) => (directory, Source::Restored(snapshot)),
+            Self::Restored(directory, snapshot, whole) => (directory, Source::Restored { snapshot, whole: *whole }),
         }
     }
 
     fn into_directory(self) -> Arc<ProfileDir> {
         match self {
-            Self::Kept(directory) | Self::Empty(directory) | Self::Restored(directory, _) => directory,
+            Self::Kept(directory) | Self::Empty(directory) | Self::Restored(directory, ..) => directory,
         }
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::actor::{Actor, After};
+use super::{
+    Shared,
+    actor::{Actor, After},
+};
 
 /// How long the page may still read what the phone hands over before a first snapshot is taken all the same.
 const HISTORY_WAITS: u32 = 10;
@@ -21,6 +24,22 @@ pub(super) enum Recycle {
     Quiet(Instant),
 }
 
+impl Recycle {
+    /// When there is something to do about it.
+    pub(super) async fn due(self, shared: &Shared) {
+        match self {
+            Self::No => std::future::pending().await,
+            Self::At(at, _) => tokio::select! {
+                () = sleep_until(at) => {}
+                () = shared.heavy.notified() => {}
+            },
+            Self::Quiet(until) => {
+                let _ = timeout_at(until, shared.services.hub.session_idle(shared.session())).await;
+            }
+        }
+    }
+}
+
 impl Actor {
     /// A browser works since `now`.
     pub(super) fn recycle_at(&mut self, now: Instant) {
@@ -31,20 +50,6 @@ impl Actor {
         };
         if self.safe.marker.is_some() {
             self.recycle = Recycle::At(now + after, 0);
-        }
-    }
-
-    /// When there is something to do about it.
-    pub(super) async fn recycle_due(&self) {
-        match self.recycle {
-            Recycle::No => std::future::pending().await,
-            Recycle::At(at, _) => tokio::select! {
-                () = sleep_until(at) => {}
-                () = self.shared.heavy.notified() => {}
-            },
-            Recycle::Quiet(until) => {
-                let _ = timeout_at(until, self.shared.services.hub.session_idle(self.shared.session())).await;
-            }
         }
     }
 

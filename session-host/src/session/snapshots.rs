@@ -41,10 +41,8 @@ pub(super) enum NotRestored {
     Here(Failed),
 }
 
-impl<E: Into<Failed>> From<E> for NotRestored {
-    fn from(why: E) -> Self {
-        Self::Here(why.into())
-    }
+fn here(why: impl Into<Failed>) -> NotRestored {
+    NotRestored::Here(why.into())
 }
 
 /// A file that goes with its name.
@@ -153,15 +151,15 @@ async fn upload(services: &Services, held: &Held, object: &str, packed: &Packed)
 pub(super) async fn restore(shared: &Shared, snapshot: &Snapshot) -> Result<Arc<ProfileDir>, NotRestored> {
     let (services, held, began) = (&shared.services, shared.lease.held(), Instant::now());
     // Here only: a host with another master key says nothing about the snapshot.
-    let sealer = services.sealer.with_data_key(held.tenant().uuid().as_bytes(), &snapshot.data_key)?;
-    let file = Scratch(scratch(services).await?);
+    let sealer = services.sealer.with_data_key(held.tenant().uuid().as_bytes(), &snapshot.data_key).map_err(here)?;
+    let file = Scratch(scratch(services).await.map_err(here)?);
     download(shared, snapshot, &file.0).await?;
     let data = &services.browsers.config().data_dir;
-    let profile = ProfileDir::open(data, &ProfileId::new().to_string()).await?;
+    let profile = ProfileDir::open(data, &ProfileId::new().to_string()).await.map_err(here)?;
     let (directory, session, snapshot) = (profile.clone(), *held.session().uuid().as_bytes(), snapshot.clone());
     let unpack =
         move || snapshot::unpack(&file.0, &snapshot.digest, &sealer, &session, &snapshot.object_key, directory.path());
-    let why = match tokio::task::spawn_blocking(unpack).await? {
+    let why = match tokio::task::spawn_blocking(unpack).await.map_err(here)? {
         Ok(()) => {
             let took = began.elapsed();
             metrics::histogram!("zaguan_restore_seconds").record(took.as_secs_f64());
@@ -170,7 +168,7 @@ pub(super) async fn restore(shared: &Shared, snapshot: &Snapshot) -> Result<Arc<
         }
         Err(Unusable::Corrupt) => NotRestored::Refused(Refused::Corrupt),
         Err(Unusable::Sealed) => NotRestored::Refused(Refused::Sealed),
-        Err(Unusable::Io(why)) => why.into(),
+        Err(Unusable::Io(why)) => here(why),
     };
     remove(services, profile).await;
     Err(why)
@@ -193,9 +191,9 @@ async fn download(shared: &Shared, snapshot: &Snapshot, to: &std::path::Path) ->
         match download_once(shared, snapshot, to).await {
             Ok(digest) if digest == snapshot.digest => return Ok(()),
             Ok(_) => return Err(NotRestored::Refused(Refused::Corrupt)),
-            Err(Broken::Store(why)) if why.is_missing() => return Err(why.into()),
+            Err(Broken::Store(why)) if why.is_missing() => return Err(here(why)),
             Err(Broken::Store(why)) => tracing::warn!(session = %shared.session(), error = %why, "a snapshot cannot be read yet"),
-            Err(Broken::Disk(why)) => return Err(why.into()),
+            Err(Broken::Disk(why)) => return Err(here(why)),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(ASK_AGAIN_AT_MOST);

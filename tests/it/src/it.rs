@@ -17,6 +17,7 @@ mod browser_link_page;
 mod browser_messages;
 mod browser_odd_text;
 mod browser_receipts;
+mod browser_snapshots;
 mod chats;
 mod company;
 mod cors;

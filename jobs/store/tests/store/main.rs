@@ -5,6 +5,7 @@ mod contacts;
 mod exports;
 mod history;
 mod identity;
+mod profiles;
 mod receipts;
 mod sessions;
 mod support;
