@@ -100,6 +100,9 @@ impl Actor {
             _ => browser.close().await.clean,
         };
         shared.set_browser(None);
+        if matches!(after, After::End(Ending::Stop)) {
+            self.signal(Signal::Stopped).await; // it is, for whoever asked; what follows is ours
+        }
         let keeps = matches!(after, After::End(Ending::Stop | Ending::Drain) | After::Recycle);
         if let (true, true, Some(marker)) = (keeps, closed, &self.safe.marker) {
             self.safe.taken = snapshots::take(&shared, &profile, marker).await.or(self.safe.taken);

@@ -12,14 +12,16 @@ use super::{
 
 /// How long the page may still read what the phone hands over before a first snapshot is taken all the same.
 const HISTORY_WAITS: u32 = 10;
+/// How long a browser works before its cost counts, in times of the pause before a first snapshot.
+const HEAVY_AFTER: u32 = 10;
 
 /// What a browser waits for before it is replaced.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Recycle {
     /// It does not work.
     No,
-    /// For this time; how often it was put off.
-    At(Instant, u32),
+    /// For this time; how often it was put off; and since when it works.
+    At(Instant, u32, Instant),
     /// For what is under way, until this time. Nothing new is started.
     Quiet(Instant),
 }
@@ -29,9 +31,13 @@ impl Recycle {
     pub(super) async fn due(self, shared: &Shared) {
         match self {
             Self::No => std::future::pending().await,
-            Self::At(at, _) => tokio::select! {
+            Self::At(at, _, since) => tokio::select! {
                 () = sleep_until(at) => {}
-                () = shared.heavy.notified() => {}
+                // One that costs too much as soon as it works would be replaced for ever.
+                () = async {
+                    sleep_until(since + shared.services.timings.snapshot_after_link() * HEAVY_AFTER).await;
+                    shared.heavy.notified().await;
+                } => {}
             },
             Self::Quiet(until) => {
                 let _ = timeout_at(until, shared.services.hub.session_idle(shared.session())).await;
@@ -49,7 +55,7 @@ impl Actor {
             Some(_) => spread(timings.recycle_every(), self.shared.session().uuid().as_u128()),
         };
         if self.safe.marker.is_some() {
-            self.recycle = Recycle::At(now + after, 0);
+            self.recycle = Recycle::At(now + after, 0, now);
         }
     }
 
@@ -58,8 +64,8 @@ impl Actor {
         let timings = self.shared.services.timings.clone();
         match self.recycle {
             Recycle::No => None,
-            Recycle::At(_, waited) if !self.history && self.safe.taken.is_none() && waited < HISTORY_WAITS => {
-                self.recycle = Recycle::At(Instant::now() + timings.snapshot_after_link(), waited + 1);
+            Recycle::At(_, waited, since) if !self.history && self.safe.taken.is_none() && waited < HISTORY_WAITS => {
+                self.recycle = Recycle::At(Instant::now() + timings.snapshot_after_link(), waited + 1, since);
                 None
             }
             Recycle::At(..) => {
@@ -70,7 +76,8 @@ impl Actor {
             Recycle::Quiet(until) if Instant::now() < until => Some(After::Recycle),
             // Something takes long: later.
             Recycle::Quiet(_) => {
-                self.recycle = Recycle::At(Instant::now() + timings.drain_jobs_within() * 10, HISTORY_WAITS);
+                let now = Instant::now();
+                self.recycle = Recycle::At(now + timings.drain_jobs_within() * 10, HISTORY_WAITS, now);
                 self.judge().await
             }
         }

@@ -33,7 +33,7 @@ impl Folder {
         pack(&self.0.join("profile"), self.0.join("packed"), sealer, &SESSION).unwrap()
     }
 
-    fn into(&self, name: &str) -> PathBuf {
+    fn empty(&self, name: &str) -> PathBuf {
         let into = self.0.join(name);
         fs::create_dir_all(&into).unwrap();
         into
@@ -86,7 +86,7 @@ fn a_profile_comes_back_as_it_was_without_caches_links_and_locks_and_shows_nothi
     assert_eq!(bytes.len() as u64, packed.size);
     assert!(!bytes.windows(9).any(|w| w == b"noise key" || w == b"IndexedDB"));
     assert!(packed.size < packed.plain / 10, "{} of {}", packed.size, packed.plain);
-    let into = folder.into("restored");
+    let into = folder.empty("restored");
     unpack(packed.file(), &packed.digest, &sealer, &SESSION, &packed.key, &into).unwrap();
     let names: Vec<_> = files(&into).into_iter().map(|(path, bytes)| (path.display().to_string(), bytes.len())).collect();
     let expected = [
@@ -112,7 +112,7 @@ fn a_snapshot_that_was_changed_cut_or_is_anothers_is_refused_with_the_reason() {
     let attempt = |name: &str, bytes: &[u8], digest: &[u8], sealer: &Sealer, session: &[u8; 16], key: &[u8]| {
         let file = folder.0.join(format!("{name}.file"));
         fs::write(&file, bytes).unwrap();
-        unpack(&file, digest, sealer, session, key, &folder.into(name))
+        unpack(&file, digest, sealer, session, key, &folder.empty(name))
     };
     let digest_of = |bytes: &[u8]| ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec();
     let mut changed = whole.clone();

@@ -29,6 +29,7 @@ mod jobs;
 mod lambda;
 mod limits;
 mod link_pages;
+mod master_key;
 mod once;
 mod placement;
 mod reliability_page;
