@@ -147,8 +147,8 @@ impl SessionState {
             // Whatever ended needs a person first; nothing else leaves it.
             (_, Stopped | LoggedOut | Banned | Failed | Conflict) => None,
 
-            (Signal::NoCapacity, Starting) => Some((Starting, Some(Reason::Capacity))),
-            (Signal::NoCapacity, _) => None,
+            // Also a session whose host died, when no other has room for it.
+            (Signal::NoCapacity, Starting | Linking | Syncing | Working | Reconnecting) => Some((Starting, Some(Reason::Capacity))),
 
             (Signal::BrowserStarting, Starting | Linking) => Some((Starting, None)),
             (Signal::BrowserStarting, Reconnecting) => None,
@@ -246,10 +246,10 @@ mod tests {
         state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart      recycle
         stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .            .
         starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting     .
-        linking      .        stopped .        starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting     .
-        syncing      .        stopped .        reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
-        working      .        stopped .        reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
-        reconnecting .        stopped .        .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        linking      .        stopped starting starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting     .
+        syncing      .        stopped starting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        working      .        stopped starting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        reconnecting .        stopped starting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting reconnecting
         conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .            .
         logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .            .
         banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .            .

@@ -81,18 +81,21 @@ async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(
     Ok(())
 }
 
-/// Starts that have waited for long while no host has a free slot say so.
+/// Sessions that have been without a host for long while none has a free slot say so: starts, and those whose host died.
 async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
-    let waiting = store::sessions::waiting_for_capacity(pool, timings.capacity_after()).await?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
     let hosts = hosts::live(redis, timings.host_stale()).await?;
     if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
         return Ok(());
     }
-    for (tenant, session) in waiting {
-        let event = match store::sessions::lacks_capacity(pool, tenant, session).await {
+    // A Redis that forgot its hosts says nothing of who is gone.
+    if hosts::birth(redis).await? < timings.lease_ttl() {
+        return Ok(());
+    }
+    // A host that is only being restarted comes back before that.
+    let silent = timings.capacity_after().max(timings.host_stale());
+    let living: Vec<_> = hosts::live(redis, silent).await?.iter().map(|h| h.id).collect();
+    for (tenant, session) in store::sessions::waiting_for_capacity(pool, timings.capacity_after(), &living).await? {
+        let event = match store::sessions::lacks_capacity(pool, tenant, session, &living).await {
             Ok(Some(event)) => event,
             Ok(None) => continue,
             Err(error) => {

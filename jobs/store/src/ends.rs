@@ -29,8 +29,8 @@ pub enum QueuedEnd {
     Banned,
     /// Its session stopped, and with it what the job was about. Written only while it is down; a started one ends too.
     SessionEnded,
-    /// It was started, and the session was logged out or banned before its outcome was known: nobody can look it up any more. A receipt that
-    /// comes after all still proves it.
+    /// It was started, and the session has been down since before its outcome was known: nobody looks it up any more. A receipt that comes
+    /// after all still proves it.
     Interrupted,
 }
 
@@ -59,7 +59,7 @@ impl QueuedEnd {
             Self::LoggedOut => (JobState::Failed, FailureCode::LoggedOut, "the session was logged out before it started"),
             Self::Banned => (JobState::Failed, FailureCode::Banned, "WhatsApp restricted the account before it started"),
             Self::SessionEnded => (JobState::Failed, FailureCode::SessionEnded, "the session stopped before it was done"),
-            Self::Interrupted => (JobState::Unknown, FailureCode::HostLost, "the account was unlinked before its outcome was known"),
+            Self::Interrupted => (JobState::Unknown, FailureCode::HostLost, "the session went down before its outcome was known"),
         }
     }
 }
@@ -92,7 +92,8 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
                                   select 1 from session s where s.id = job.session and s.owner is null
                                      and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict'))
                              when 'interrupted' then exists (
-                                  select 1 from session s where s.id = job.session and s.owner is null and s.state in ('logged_out', 'banned'))
+                                  select 1 from session s where s.id = job.session and s.owner is null
+                                     and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict'))
                              else true end
                     returning tenant, message),
                 m as (
@@ -123,7 +124,8 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
 }
 
 /// Jobs that nothing will come of, with the end that is theirs: of an account that is not linked any more; of a session that has been logged
-/// out or banned for `down_for`, unless they were queued on request; started by such a session; about a browser that is gone. Of all tenants, or of one session.
+/// out or banned for `down_for`, unless they were queued on request; started by a session that has been down for so long, whatever the reason;
+/// about a browser that is gone. Of all tenants, or of one session.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -137,7 +139,8 @@ pub async fn doomed(pool: &PgPool, session: Option<SessionId>, down_for: Duratio
                                and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict') then 'session_ended'
                           when j.lane in ('write', 'query') and j.state = 'queued' and not j.queue_when_down and s.state in ('logged_out', 'banned')
                                and s.state_at <= clock_timestamp() - make_interval(secs => $2) then s.state
-                          when j.lane in ('write', 'query') and j.state = 'running' and s.owner is null and s.state in ('logged_out', 'banned')
+                          when j.lane in ('write', 'query') and j.state = 'running' and s.owner is null
+                               and s.state in ('stopped', 'logged_out', 'banned', 'failed', 'conflict')
                                and s.state_at <= clock_timestamp() - make_interval(secs => $2) then 'interrupted' end as "end!"
                 from job j join session s on s.id = j.session left join chat c on c.id = j.chat
                where j.state in ('queued', 'running') and ($1::uuid is null or j.session = $1)) doomed

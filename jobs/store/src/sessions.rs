@@ -1,7 +1,9 @@
 //! Sessions as their tenant sees them. What is `wanted` is written here; all else by the owner, under `held`.
 
 use chrono::{DateTime, Utc};
-use contract::{Event, EventId, EventType, Reason, SessionId, SessionSettings, SessionState, Signal, TenantId, event::LinkedAccount};
+use contract::{
+    Event, EventId, EventType, HostId, Reason, SessionId, SessionSettings, SessionState, Signal, TenantId, event::LinkedAccount,
+};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
@@ -379,42 +381,54 @@ fn status_data(session: &Session, state: SessionState, reason: Option<Reason>) -
     owned::status(state, reason, me).data()
 }
 
-/// Sessions of all tenants that have been waiting for a host for `after` and do not say so yet.
+/// Sessions of all tenants that have been without a host for `after` and do not say so yet: those that were never taken, and those whose host
+/// is not among the `living`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration) -> Result<Vec<(TenantId, SessionId)>> {
+pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration, living: &[HostId]) -> Result<Vec<(TenantId, SessionId)>> {
+    let living: Vec<_> = living.iter().map(|h| h.uuid()).collect();
     let rows = sqlx::query!(
         "select tenant, id from session
-          where state = 'starting' and wanted = 'running' and owner is null and deleting_at is null and reason is distinct from 'capacity'
+          where state in ('starting', 'linking', 'syncing', 'working', 'reconnecting') and wanted = 'running' and deleting_at is null
+            and (owner is null or host is null or host <> all($2)) and (held_until is null or held_until < clock_timestamp())
+            and (state <> 'starting' or reason is distinct from 'capacity')
             and state_at <= clock_timestamp() - make_interval(secs => $1)",
-        after.as_secs_f64()
+        after.as_secs_f64(),
+        &living
     )
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.id))).collect())
 }
 
-/// Says that a start waits for a free slot. `None`: it does not wait any more.
+/// Says that a session waits for a free slot. `None`: it does not wait any more.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn lacks_capacity(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result<Option<Event>> {
+pub async fn lacks_capacity(pool: &PgPool, tenant: TenantId, session: SessionId, living: &[HostId]) -> Result<Option<Event>> {
     let Some(seen) = fetch(pool, tenant, &Named::Id(session)).await? else { return Ok(None) };
     let Some((state, reason)) = seen.state.next(Signal::NoCapacity) else { return Ok(None) };
+    let living: Vec<_> = living.iter().map(|h| h.uuid()).collect();
     let (id, data) = (EventId::new(), status_data(&seen, state, reason));
     let row = sqlx::query!(
         r#"with s as (
-               update session set reason = $3 where id = $1 and tenant = $2 and state = 'starting' and owner is null and deleting_at is null
+               update session set state = $3, reason = $4, state_at = case when state = $3 then state_at else clock_timestamp() end,
+                      worked_until = case when state = 'working' then state_at else worked_until end
+                where id = $1 and tenant = $2 and state = $5 and deleting_at is null
+                  and (owner is null or host is null or host <> all($6)) and (held_until is null or held_until < clock_timestamp())
                returning tenant),
                c as (
                update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant returning seq, clock_timestamp() as at)
            insert into event (tenant, seq, day, id, type, at, session, data)
-           select $2, seq, (at at time zone 'UTC')::date, $4, $5, at, $1, $6 from c
+           select $2, seq, (at at time zone 'UTC')::date, $7, $8, at, $1, $9 from c
            returning seq, at"#,
         session.uuid(),
         tenant.uuid(),
+        state.as_str(),
         reason.map(Reason::as_str),
+        seen.state.as_str(),
+        &living,
         id.uuid(),
         EventType::SessionStatus.as_str(),
         data

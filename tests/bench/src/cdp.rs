@@ -1,6 +1,7 @@
 //! wa-js, called from the barest client there can be: a Chromium, one DevTools socket, one call at a time.
 
 use std::{
+    collections::VecDeque,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -24,11 +25,14 @@ const CODE: &str = "WPP.conn.getAuthCode().then((code) => code && code.fullCode)
 const CONNECTED: &str = "(() => { const { mode, info } = WPP.conn.getStreamData();
                          return mode === 'MAIN' && info === 'NORMAL' && WPP.whatsapp.Socket.state === 'CONNECTED' })()";
 const SOON: Duration = Duration::from_secs(30);
+const CALL: Duration = Duration::from_secs(60);
 
 /// A page with wa-js in it, linked to an account.
 pub struct WaJs {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
+    /// What the page told while something else was waited for.
+    told: VecDeque<String>,
     _browser: Process,
 }
 
@@ -48,7 +52,7 @@ impl WaJs {
         command.arg(format!("--user-data-dir={}", profile.display())).args(switches);
         let browser = Process::start("bare-browser", stack.folder(), command)?;
         let socket = connect_async(page_of(&profile).await?).await?.0;
-        let mut page = Self { socket, calls: 0, _browser: browser };
+        let mut page = Self { socket, calls: 0, told: VecDeque::new(), _browser: browser };
         page.call("Page.navigate", json!({"url": SITE})).await?;
         page.becomes("the page's modules", LOADED).await?;
         for script in [CONFIG, &fs::read_to_string(BUNDLE)?] {
@@ -89,6 +93,30 @@ impl WaJs {
         }
     }
 
+    /// Has the page tell each message that comes.
+    ///
+    /// # Errors
+    /// What the page said.
+    pub async fn listen(&mut self) -> Result<(), Error> {
+        self.call("Runtime.enable", json!({})).await?;
+        self.call("Runtime.addBinding", json!({"name": "told"})).await?;
+        self.evaluate("void WPP.on('chat.new_message', (message) => told(String(message.body)))").await?;
+        Ok(())
+    }
+
+    /// Waits until the page has told of a message with this text.
+    ///
+    /// # Errors
+    /// Where the browser is gone, or says nothing for long.
+    pub async fn hears(&mut self, text: &str) -> Result<(), Error> {
+        while self.told.pop_front().as_deref() != Some(text) {
+            if self.told.is_empty() {
+                self.read(SOON).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn becomes(&mut self, what: &str, expression: &str) -> Result<(), Error> {
         let end = Instant::now() + SOON;
         while !matches!(self.evaluate(expression).await, Ok(Value::Bool(true))) {
@@ -113,11 +141,23 @@ impl WaJs {
         let id = self.calls;
         self.socket.send(Message::text(json!({"id": id, "method": method, "params": params}).to_string())).await?;
         loop {
-            let Message::Text(text) = self.socket.next().await.ok_or("the browser is gone")?? else { continue };
-            let mut answer: Value = serde_json::from_str(&text)?;
+            let mut answer = self.read(CALL).await?;
             if answer["id"] == id {
                 return if answer["error"].is_null() { Ok(answer["result"].take()) } else { Err(answer["error"].to_string().into()) };
             }
+        }
+    }
+
+    /// The next message of the browser; what the page tells is kept.
+    async fn read(&mut self, within: Duration) -> Result<Value, Error> {
+        loop {
+            let message = tokio::time::timeout(within, self.socket.next()).await?;
+            let Message::Text(text) = message.ok_or("the browser is gone")?? else { continue };
+            let said: Value = serde_json::from_str(&text)?;
+            if said["method"] == "Runtime.bindingCalled" {
+                self.told.extend(said["params"]["payload"].as_str().map(str::to_owned));
+            }
+            return Ok(said);
         }
     }
 }

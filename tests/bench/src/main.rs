@@ -8,6 +8,7 @@ mod fanout;
 mod hooks;
 mod idle;
 mod lanes;
+mod latency;
 mod load;
 mod raw;
 mod report;
@@ -48,6 +49,8 @@ enum Part {
     Hooks,
     /// One event and a thousand clients, beside a bare socket.io (Node).
     Fanout,
+    /// From a phone's message to a webhook and a stream, beside wa-js telling a bare CDP client.
+    Latency,
 }
 
 #[derive(Subcommand)]
@@ -108,6 +111,10 @@ async fn run(args: &Args) -> Result<(), Error> {
     if wanted(Part::Fanout) {
         let stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
         fanout::measure(&stack, &mut report).await?;
+    }
+    if wanted(Part::Latency) {
+        let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
+        latency::measure(&mut stack, &mut report).await?;
     }
     if wanted(Part::Api) || wanted(Part::Browser) {
         let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;

@@ -47,7 +47,6 @@ impl Stores {
         let logs = folder.sub("logs")?;
         let postgres = Postgres::start(user, &folder, &logs).await?;
         let server = harness::redis::Redis::start(user, &folder, &logs).await?;
-        postgres.migrate().await?;
         let pool = store::connect(&postgres.url(), POOL).await?;
         let tenant = TenantId::new();
         sqlx::query("insert into tenant (id, name) values ($1, 'bench')").bind(tenant.uuid()).execute(&pool).await?;

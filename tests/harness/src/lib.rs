@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod client;
+mod cluster;
 pub mod faults;
 pub mod lambda;
 pub mod people;

@@ -9,9 +9,10 @@ use std::{
 use rustix::process::Signal;
 use sqlx::Connection;
 
-use crate::{Error, Folder, User, process::Process, until};
+use crate::{Error, Folder, User, cluster, process::Process, until};
 
-/// A running server with the database `zaguan`.
+/// A running server with the database `zaguan`, in which this repository's migrations are, as `zaguan-api migrate` applies them. Without `store`,
+/// which does not compile while its queries are stale.
 pub struct Postgres {
     user: User,
     bin: PathBuf,
@@ -32,6 +33,25 @@ fn newest() -> io::Result<PathBuf> {
     versions.pop().map(|(_, bin)| bin).ok_or_else(|| io::Error::other("no Postgres server is installed: run `make setup`"))
 }
 
+/// Starts a server on a cluster.
+pub(crate) fn run(user: User, bin: &Path, data: &Path, logs: &Path, port: u16) -> io::Result<Process> {
+    let mut command = user.tied(bin.join("postgres"), "INT");
+    command.current_dir(data).arg("-D").arg(data).args(["-p", &port.to_string(), "-k", "", "-h", "127.0.0.1"]);
+    for setting in ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB"] {
+        command.args(["-c", setting]);
+    }
+    Process::start("postgres", logs, command)
+}
+
+/// When it takes connections.
+pub(crate) async fn ready(port: u16) {
+    until("Postgres", Duration::from_secs(20), || async { connect(port, "postgres").await.ok() }).await;
+}
+
+pub(crate) async fn connect(port: u16, database: &str) -> sqlx::Result<sqlx::PgConnection> {
+    sqlx::PgConnection::connect(&format!("postgres://zaguan@127.0.0.1:{port}/{database}")).await
+}
+
 impl Postgres {
     /// Makes and starts one.
     ///
@@ -39,45 +59,10 @@ impl Postgres {
     /// What kept it from starting.
     pub async fn start(user: User, folder: &Folder, logs: &Path) -> Result<Self, Error> {
         let (bin, data, port) = (newest()?, folder.path().join("postgres"), crate::free_port());
-        let made = user
-            .command(bin.join("initdb"))
-            .args(["--auth=trust", "--username=zaguan", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
-            .arg(&data)
-            .current_dir(folder.path())
-            .output()?;
-        if !made.status.success() {
-            return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
-        }
-        let process = Self::run(user, &bin, &data, logs, port)?;
-        let postgres = Self { user, bin, data, logs: logs.to_owned(), port, process };
-        postgres.ready().await;
-        let mut connection = sqlx::PgConnection::connect(&format!("postgres://zaguan@127.0.0.1:{port}/postgres")).await?;
-        sqlx::query("create database zaguan").execute(&mut connection).await?;
-        Ok(postgres)
-    }
-
-    fn run(user: User, bin: &Path, data: &Path, logs: &Path, port: u16) -> io::Result<Process> {
-        let mut command = user.tied(bin.join("postgres"), "INT");
-        command.current_dir(data).arg("-D").arg(data).args(["-p", &port.to_string(), "-k", "", "-h", "127.0.0.1"]);
-        for setting in ["fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB"] {
-            command.args(["-c", setting]);
-        }
-        Process::start("postgres", logs, command)
-    }
-
-    async fn ready(&self) {
-        let url = format!("postgres://zaguan@127.0.0.1:{}/postgres", self.port);
-        until("Postgres", Duration::from_secs(20), || async { sqlx::PgConnection::connect(&url).await.ok() }).await;
-    }
-
-    /// Applies this repository's migrations, as `zaguan-api migrate` does. Without `store`, which does not compile while its queries are stale.
-    ///
-    /// # Errors
-    /// What Postgres said of them.
-    pub async fn migrate(&self) -> Result<(), Error> {
-        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
-        let mut connection = sqlx::PgConnection::connect(&self.url()).await?;
-        Ok(sqlx::migrate::Migrator::new(migrations).await?.run(&mut connection).await?)
+        cluster::copy(&cluster::template(user, &bin).await?, &data)?;
+        let process = run(user, &bin, &data, logs, port)?;
+        ready(port).await;
+        Ok(Self { user, bin, data, logs: logs.to_owned(), port, process })
     }
 
     /// Runs SQL and answers what it prints: for what no caller can do or see.
@@ -108,8 +93,8 @@ impl Postgres {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(10)).await;
-        self.process = Self::run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
-        self.ready().await;
+        self.process = run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
+        ready(self.port).await;
         Ok(())
     }
 }

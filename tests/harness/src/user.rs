@@ -14,7 +14,7 @@ const NAME: &str = "zaguan";
 const PREFIX: &str = "zaguan-";
 
 /// The user that everything below a stack runs as.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct User(Option<(u32, u32)>);
 
 impl User {
@@ -140,9 +140,12 @@ impl Folder {
     pub fn copy(&self, program: &Path) -> io::Result<PathBuf> {
         let to = self.path.join(program.file_name().unwrap_or_default());
         if !to.exists() {
-            // A hard link would keep the caller's owner and mode, which the user may not be able to use.
-            fs::copy(program, &to).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", program.display())))?;
-            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+            // A hard link keeps the caller's owner and mode, which the user may not be able to use; and it needs one file system.
+            let open = fs::metadata(program).is_ok_and(|meta| meta.permissions().mode() & 0o005 == 0o005);
+            if !(open && fs::hard_link(program, &to).is_ok()) {
+                fs::copy(program, &to).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", program.display())))?;
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+            }
         }
         Ok(to)
     }

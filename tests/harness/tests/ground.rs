@@ -34,7 +34,6 @@ async fn a_private_postgres_is_migrated_takes_a_restart_and_leaves_nothing_behin
     let folder = Folder::new(user).unwrap();
     let path = folder.path().to_owned();
     let mut postgres = Postgres::start(user, &folder, folder.path()).await.unwrap();
-    postgres.migrate().await.unwrap();
     assert_eq!(tables(&postgres).await, 3);
     postgres.restart().await.unwrap();
     assert_eq!(tables(&postgres).await, 3, "what was committed is there after a restart");

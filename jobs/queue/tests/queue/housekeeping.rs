@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use contract::{HostId, OwnerId, SessionState};
+use queue::hosts::{self, HostRecord};
 use store::{leases, owned};
 
 use crate::support::{Host, Stores, timings};
@@ -125,4 +126,61 @@ async fn a_job_that_was_started_and_whose_account_was_unlinked_ends_unknown() {
     assert_eq!(stores.postgres.run("select status from message"), "unknown", "and not failed: it may have arrived");
     let told = "select data -> 'job' -> 'error' ->> 'code' from event where type = 'job.updated' order by seq desc limit 1";
     assert_eq!(stores.postgres.run(told), "host_lost");
+}
+
+#[tokio::test]
+async fn a_started_job_of_a_session_that_stays_down_ends_unknown_and_a_receipt_still_proves_it() {
+    let stores = Stores::start().await;
+    let downs = ["stopped", "failed", "conflict", "logged_out", "banned"];
+    let mut jobs = Vec::new();
+    for state in downs {
+        let session = stores.session();
+        let (job, _) = stores.accept(session).await;
+        stores.postgres.run(&format!(
+            "update job set state = 'running', attempt = 1, started_at = now() where id = '{}'; update session set state = '{state}' where id = '{}'",
+            job.uuid(),
+            session.uuid()
+        ));
+        jobs.push(job);
+    }
+    let all = || jobs.iter().map(|job| stores.job_state(*job)).collect::<Vec<_>>();
+    let round = async || queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
+    round().await;
+    assert!(all().iter().all(|state| state.starts_with("running")), "it may come back: {:?}", all());
+    stores.postgres.run("update session set state_at = now() - interval '1 hour'");
+    round().await;
+    assert!(all().iter().all(|state| state.starts_with("unknown")), "{:?}", all());
+}
+
+#[tokio::test]
+async fn sessions_whose_host_died_say_so_when_no_other_has_room_and_not_where_redis_forgot_its_hosts() {
+    let stores = Stores::start().await;
+    let (left, kept, starting) = (stores.session(), stores.session(), stores.session());
+    let (dead, living) = (HostId::new(), HostId::new());
+    for (session, host) in [(left, dead), (kept, living)] {
+        let claim = stores.claimable(session).await;
+        leases::bump(&stores.pool, &claim, OwnerId::new(), host).await.unwrap().unwrap();
+    }
+    stores.postgres.run(&format!("update session set state = 'starting' where id = '{}'", starting.uuid()));
+    stores.postgres.run("update session set reason = null, state_at = now() - interval '1 hour'");
+    let beat = async |used| {
+        let record = HostRecord { slots: 1, used, draining: false };
+        hosts::heartbeat(&stores.redis, living, &record, timings().host_stale()).await.unwrap();
+        queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
+    };
+    let said = || stores.postgres.run("select string_agg(state || ' ' || coalesce(reason, '-'), ', ' order by id) from session");
+    beat(0).await;
+    assert_eq!(said(), "working -, working -, starting -", "one has room");
+    stores.server.run(&["DEL", "zg:birth"]).await;
+    beat(1).await;
+    assert_eq!(said(), "working -, working -, starting -", "who lives is not known");
+    stores.server.run(&["SET", "zg:birth", "1"]).await;
+    for _ in 0..2 {
+        beat(1).await;
+    }
+    assert_eq!(said(), "starting capacity, working -, starting capacity");
+    let told = "select string_agg(session::text, ',' order by session) from event where type = 'session.status' and data->'session'->>'reason' = 'capacity'";
+    assert_eq!(stores.postgres.run(told), format!("{},{}", left.uuid(), starting.uuid()), "once each");
+    let worked = stores.postgres.run(&format!("select worked_until is not null from session where id = '{}'", left.uuid()));
+    assert_eq!(worked, "t", "a gap counts from when it is known to have worked");
 }

@@ -279,7 +279,6 @@ async fn with_postgres(command: &[String]) -> Result<ExitCode, Error> {
     let user = User::find()?;
     let folder = Folder::new(user)?;
     let postgres = Postgres::start(user, &folder, folder.path()).await?;
-    postgres.migrate().await?;
     let mut child = tokio::process::Command::new(&command[0]);
     let status = child.args(&command[1..]).env("DATABASE_URL", postgres.url()).status().await?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

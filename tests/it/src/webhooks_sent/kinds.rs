@@ -41,6 +41,8 @@ async fn a_replay_comes_in_order_with_the_same_ids_and_says_so_and_what_is_new_f
     hook.settled(last).await;
     hook.set(&format!("replay_until = greatest(replay_until, cursor_seq), cursor_seq = {}", first + 9)).await;
     hook.wake().await;
+    // What comes before the worker knows of the replay is told beforehand, and once more in its turn.
+    receiver.until("the replay", SOON, |got| got.len() > 30).await;
     let new = hook.emit(5).await;
     comes(&receiver, new).await;
     hook.settled(new).await;
