@@ -8,6 +8,7 @@ use std::{
 use harness::{
     Settings, Stack, Tenant,
     faults::Word,
+    process::send,
     services::Host,
     until_true,
 };
@@ -33,7 +34,9 @@ async fn leaves(mut host: Host) {
 
 /// As a machine does that burns down: host, guard and disk at once.
 async fn burns_down(mut host: Host) {
+    let proper = host.proper();
     host.process.signal(Signal::KILL);
+    send(proper, Signal::KILL);
     host.process.wait(SOON).await.expect("it ends");
     until_true("the end of its browsers", SOON, async || host.browsers().is_empty()).await;
     fs::remove_dir_all(host.data.join("profiles")).unwrap();
