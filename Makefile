@@ -8,8 +8,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Test builds carry the named fault points; what `make run` and the images build does not.
 FAULTS := --features contract/fault-points
 HOSTS ?= 1
+SEEDS ?= 20
+FROM ?= 1
 
-.PHONY: help setup run stop test check lint fmt page sqlx openapi contract bench conformance
+.PHONY: help setup run stop test check lint fmt page sqlx openapi contract bench chaos conformance
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -64,6 +66,10 @@ contract: setup ## others' tools on the document: validator, generated clients, 
 bench: setup page ## ours beside the least that could do the same: ratios, as a table and in target/bench.json
 	cargo build --release --workspace --bins
 	target/release/zaguan-bench
+
+chaos: setup page ## traffic and faults by seeds, SEEDS=20 from FROM=1, a minute and a half each; a seed that fails says how to run it again
+	cargo build --workspace --bins $(FAULTS)
+	target/debug/zaguan-chaos --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 conformance: setup ## third-party clients against the simulator
 	@.ci/conformance

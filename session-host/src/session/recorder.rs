@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use contract::{ChatId, Event, Jid, Reason, SessionState};
+use contract::{ChatId, Event, Jid, Reason, SessionState, fault_point};
 use store::{
     StoreError,
     incoming::Incoming,
@@ -265,6 +265,7 @@ pub(super) async fn observe(shared: &Shared, names: &[Jid], title: Option<&str>)
 /// The inner error: the database refuses the data, however often it is asked.
 async fn record_once(shared: &Shared, rows: &[Incoming], mark: Option<i64>) -> Result<Result<(), StoreError>, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
+    let _ = fault_point!("record.before_commit", "session" => shared.session(), "messages" => rows.len());
     let recorded = until_known(shared, || async {
         match store::incoming::record(pool, held, rows, mark).await {
             Err(error) if error.data_refused() => Ok(Err(error)),

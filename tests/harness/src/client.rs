@@ -52,6 +52,14 @@ impl ApiClient {
     /// # Errors
     /// The answer that refused it.
     pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<EventStream, Answer> {
+        self.try_stream(path, headers).await.expect("the API answers")
+    }
+
+    /// The same of an API that may be dead. `None`: no answer came.
+    ///
+    /// # Errors
+    /// The answer that refused it.
+    pub async fn try_stream(&self, path: &str, headers: &[(&str, &str)]) -> Option<Result<EventStream, Answer>> {
         let mut request = self.http.get(format!("{}{path}", self.url));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
@@ -59,13 +67,13 @@ impl ApiClient {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = request.send().await.expect("the API answers");
+        let answer = request.send().await.ok()?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        if status.is_success() {
+        Some(if status.is_success() {
             Ok(EventStream::new(answer))
         } else {
             Err(Answer { status, headers, body: answer.json().await.unwrap_or(Value::Null) })
-        }
+        })
     }
 
     /// The same caller at another address of the API.

@@ -73,6 +73,11 @@ impl Arrival {
 pub struct Armed(mpsc::UnboundedReceiver<Arrival>);
 
 impl Armed {
+    /// The next process that comes there, whenever that is. `None`: none will, as the point was armed anew or its server is gone.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        self.0.recv().await
+    }
+
     /// The next process that comes there.
     pub async fn arrived(&mut self) -> Arrival {
         let wait = tokio::time::timeout(std::time::Duration::from_secs(30), self.0.recv());

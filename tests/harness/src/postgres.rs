@@ -9,7 +9,11 @@ use std::{
 use rustix::process::Signal;
 use sqlx::Connection;
 
-use crate::{Error, Folder, User, cluster, process::Process, until};
+use crate::{
+    Error, Folder, User, cluster,
+    process::{self, Process},
+    until,
+};
 
 /// A running server with the database `zaguan`, in which this repository's migrations are, as `zaguan-api migrate` applies them. Without `store`,
 /// which does not compile while its queries are stale.
@@ -70,10 +74,21 @@ impl Postgres {
     /// # Panics
     /// Where Postgres refuses it.
     pub fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same of a server that may be away.
+    ///
+    /// # Errors
+    /// What Postgres says.
+    pub fn try_sql(&self, sql: &str) -> Result<String, Error> {
         let mut psql = std::process::Command::new("psql");
-        let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output().expect("psql runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        let output = psql.args(["-v", "ON_ERROR_STOP=1", "-qtAX", "-c", sql]).arg(self.url()).output()?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+        }
     }
 
     /// Its address.
@@ -84,6 +99,18 @@ impl Postgres {
     /// The server's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// `kill -9` of all its processes, and up again on the same port, by way of its recovery.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn crash(&mut self) -> Result<(), Error> {
+        process::kill_tree(self.process.pid());
+        self.process.wait(Duration::from_secs(5)).await;
+        self.process = run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
+        ready(self.port).await;
+        Ok(())
     }
 
     /// Down at once and up again, on the same port.

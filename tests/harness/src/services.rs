@@ -196,8 +196,17 @@ impl Api {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.process.signal(Signal::KILL);
         self.process.wait(Duration::from_secs(5)).await;
-        self.process = Self::run(self.name, &self.shared, &self.keys, (self.public, self.port), self.metrics)?;
+        self.revive()?;
         self.ready().await;
+        Ok(())
+    }
+
+    /// Starts one that has ended, as whoever looks after services does: without waiting until it can do something.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn revive(&mut self) -> io::Result<()> {
+        self.process = Self::run(self.name, &self.shared, &self.keys, (self.public, self.port), self.metrics)?;
         Ok(())
     }
 }
@@ -230,27 +239,42 @@ impl Host {
     /// # Errors
     /// What kept it from starting.
     pub async fn start(shared: &Shared, name: &str, data: &Path, browser_args: &str, slots: usize) -> Result<Self, Error> {
-        // Killed and not told to drain: when we die without a word its stores are gone too. The host ends with its guard, the browsers with it.
-        let mut command = shared.command("zaguan-host", "KILL");
-        command.env("HOST_SLOTS", slots.to_string()).env("HOST_DATA_DIR", data).env("CHROMIUM_ARGS", browser_args);
-        command.env("METRICS_ADDR", format!("127.0.0.1:{}", crate::free_port()));
-        let mut process = Process::start(name, &shared.logs, command)?;
-        let before = process.log().matches("host started").count();
+        let mut host = Self::launch(shared, name, data, browser_args, slots)?;
+        let process = &mut host.process;
         until("a session host", Duration::from_secs(20), || {
-            let started = process.log().matches("host started").count() > before || process.ended().is_some();
+            let started = process.log().contains("host started") || process.ended().is_some();
             async move { started.then_some(()) }
         })
         .await;
         if process.ended().is_some() {
             return Err(format!("{name} ended: {}", process.log()).into());
         }
-        Ok(Self { process, data: data.to_owned() })
+        Ok(host)
     }
 
-    /// The host proper: the guard's child that is the same program.
+    /// The same without waiting until it can do something.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn launch(shared: &Shared, name: &str, data: &Path, browser_args: &str, slots: usize) -> io::Result<Self> {
+        // Killed and not told to drain: when we die without a word its stores are gone too. The host ends with its guard, the browsers with it.
+        let mut command = shared.command("zaguan-host", "KILL");
+        // Its name in Postgres, where a test may look who wrote.
+        command.env("DATABASE_URL", format!("{}?application_name={name}", shared.database_url));
+        command.env("HOST_SLOTS", slots.to_string()).env("HOST_DATA_DIR", data).env("CHROMIUM_ARGS", browser_args);
+        command.env("METRICS_ADDR", format!("127.0.0.1:{}", crate::free_port()));
+        Ok(Self { process: Process::start(name, &shared.logs, command)?, data: data.to_owned() })
+    }
+
+    /// The host proper.
     pub fn proper(&self) -> u32 {
+        self.find_proper().expect("the guard has a host proper")
+    }
+
+    /// The guard's child that is the same program, if it has one.
+    pub fn find_proper(&self) -> Option<u32> {
         let same = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("zaguan-host"));
-        process::children(self.process.pid()).into_iter().find(same).expect("the guard has a host proper")
+        process::children(self.process.pid()).into_iter().find(same)
     }
 
     /// `kill -9` of the host proper alone.
@@ -281,6 +305,8 @@ impl Drop for Host {
 
 /// A worker.
 pub struct Worker {
+    shared: Shared,
+    told: [String; 2],
     metrics: u16,
     /// Its process.
     pub process: Process,
@@ -292,11 +318,9 @@ impl Worker {
     /// # Errors
     /// What kept it from starting.
     pub async fn start(shared: &Shared, name: &str, schedule: &str, webhooks: &str) -> Result<Self, Error> {
-        let metrics = crate::free_port();
-        let mut command = shared.command("zaguan-worker", "KILL");
-        command.env("METRICS_ADDR", format!("127.0.0.1:{metrics}")).env("SCHEDULE", schedule);
-        command.env("WEBHOOK_ALLOW", "127.0.0.1").env("WEBHOOK_TIMINGS", webhooks);
-        let mut worker = Self { metrics, process: Process::start(name, &shared.logs, command)? };
+        let (metrics, told) = (crate::free_port(), [schedule.to_owned(), webhooks.to_owned()]);
+        let process = Self::run(name, shared, &told, metrics)?;
+        let mut worker = Self { shared: shared.clone(), told, metrics, process };
         let (http, url) = (reqwest::Client::new(), worker.url("/readyz"));
         until("a worker", Duration::from_secs(20), || {
             let (ended, ask) = (worker.process.ended().is_some(), http.get(&url).send());
@@ -307,6 +331,22 @@ impl Worker {
             Some(_) => Err(format!("{name} ended: {}", worker.process.log()).into()),
             None => Ok(worker),
         }
+    }
+
+    fn run(name: &str, shared: &Shared, [schedule, webhooks]: &[String; 2], metrics: u16) -> io::Result<Process> {
+        let mut command = shared.command("zaguan-worker", "KILL");
+        command.env("METRICS_ADDR", format!("127.0.0.1:{metrics}")).env("SCHEDULE", schedule);
+        command.env("WEBHOOK_ALLOW", "127.0.0.1").env("WEBHOOK_TIMINGS", webhooks);
+        Process::start(name, &shared.logs, command)
+    }
+
+    /// Starts one that has ended, without waiting until it can do something.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn revive(&mut self) -> io::Result<()> {
+        self.process = Self::run(self.process.name(), &self.shared, &self.told, self.metrics)?;
+        Ok(())
     }
 
     /// Where it answers probes.

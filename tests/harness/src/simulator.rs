@@ -1,28 +1,48 @@
 //! The simulator as a process, and its control API.
 
-use std::{path::Path, time::Duration};
+use std::{ops::Deref, path::Path, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{Error, User, process::Process, until};
 
+/// The control API of a simulator: what phones do, and what befalls pages.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Where it is, without `/control`.
+    pub url: String,
+    http: reqwest::Client,
+}
+
 /// A running simulator.
 pub struct Simulator {
     /// Its process.
     pub process: Process,
-    /// The control API, without `/control`.
-    pub url: String,
+    control: Control,
     /// Today's page, `host:port`.
     pub page: String,
     /// The page with older keys, `host:port`.
     pub page_legacy: String,
     /// Hash of its certificate's key.
     pub spki: String,
-    http: reqwest::Client,
+}
+
+impl Deref for Simulator {
+    type Target = Control;
+
+    /// Whoever has a simulator plays its phones.
+    fn deref(&self) -> &Control {
+        &self.control
+    }
 }
 
 impl Simulator {
+    /// The control, to play phones beside whoever owns the process.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// Starts it on free ports.
     ///
     /// # Errors
@@ -35,12 +55,11 @@ impl Simulator {
         .await;
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         Ok(Self {
-            url: text("control"),
+            control: Control { url: text("control"), http: reqwest::Client::new() },
             page: text("page"),
             page_legacy: text("pageLegacy"),
             spki: text("spki"),
             process,
-            http: reqwest::Client::new(),
         })
     }
 
@@ -52,7 +71,9 @@ impl Simulator {
         ])
         .to_string()
     }
+}
 
+impl Control {
     /// Any request of the control API.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = self.http.request(method, format!("{}/control{path}", self.url));

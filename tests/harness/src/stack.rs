@@ -32,13 +32,15 @@ pub struct Settings {
     pub faults: bool,
     /// Whether the services reach Postgres and Redis through a [`Proxy`] each.
     pub proxies: bool,
+    /// Whether Redis has again after a crash what it held.
+    pub durable_redis: bool,
     /// Where logs go; in the stack's own folder where it is not given.
     pub logs: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { timings: QUICK.to_owned(), faults: true, proxies: false, logs: None }
+        Self { timings: QUICK.to_owned(), faults: true, proxies: false, durable_redis: false, logs: None }
     }
 }
 
@@ -151,7 +153,7 @@ impl Stack {
         let simulator = bin.join("zaguan-simulator");
         let (postgres, redis, sim) = tokio::join!(
             Postgres::start(user, &folder, &logs),
-            Redis::start(user, &folder, &logs),
+            Redis::keeping(user, &folder, &logs, settings.durable_redis),
             Simulator::start(user, &simulator, &logs)
         );
         let (postgres, redis, sim) = (postgres?, redis?, sim?);
@@ -211,6 +213,15 @@ impl Stack {
     pub fn change_master_key(&mut self, opens: bool) {
         let before = std::mem::replace(&mut self.shared.master_key, crate::random_key());
         self.shared.master_key_previous = opens.then_some(before);
+    }
+
+    /// Another session host, which is not waited for.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn launch_host(&mut self, slots: usize) -> std::io::Result<Host> {
+        self.hosts += 1;
+        Host::launch(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots)
     }
 
     /// The API as a Lambda function, beside the one that listens.

@@ -8,6 +8,7 @@ mod bad_input;
 mod browser_accounts;
 mod browser_catalogue;
 mod browser_control;
+mod browser_cuts;
 mod browser_death;
 mod browser_docs;
 mod browser_faults;

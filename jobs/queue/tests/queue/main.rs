@@ -6,6 +6,7 @@ mod housekeeping;
 mod lanes;
 mod leases;
 mod limits;
+mod memory;
 mod owners;
 mod streams;
 mod support;

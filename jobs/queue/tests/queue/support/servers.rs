@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use harness::{Folder, User, postgres::Postgres};
+use harness::{Folder, User, postgres::Postgres, redis::Kept};
 use redis::FromRedisValue;
 use tokio::sync::Mutex;
 
@@ -44,6 +44,16 @@ impl RedisServer {
 
     pub async fn run(&self, command: &[&str]) {
         self.ask::<redis::Value>(command).await;
+    }
+
+    /// What it holds now.
+    pub async fn keep(&self) -> Kept {
+        self.server.lock().await.keep().await.expect("answers")
+    }
+
+    /// Back to what it held, over a restart.
+    pub async fn go_back(&self, kept: &Kept) {
+        self.server.lock().await.go_back(kept).await.expect("redis starts");
     }
 
     /// How often each command has been called, by clients or by scripts.
