@@ -44,8 +44,9 @@ pub async fn keep_data_key(pool: &PgPool, tenant: TenantId, sealed: &[u8]) -> Re
 /// [`crate::StoreError`].
 pub async fn data_keys(pool: &PgPool, after: Option<TenantId>, limit: i64) -> Result<Vec<(TenantId, Vec<u8>)>> {
     let after = after.map_or(Uuid::nil(), |tenant| tenant.uuid());
-    let rows =
-        sqlx::query!("select tenant, sealed from data_key where tenant > $1 order by tenant limit $2", after, limit).fetch_all(pool).await?;
+    let rows = sqlx::query!("select tenant, sealed from data_key where tenant > $1 order by tenant limit $2", after, limit)
+        .fetch_all(pool)
+        .await?;
     Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), r.sealed)).collect())
 }
 
@@ -79,13 +80,10 @@ pub struct SealedWebhook {
 /// [`crate::StoreError`].
 pub async fn webhooks(pool: &PgPool, after: Option<WebhookId>, limit: i64) -> Result<Vec<SealedWebhook>> {
     let after = after.map_or(Uuid::nil(), |webhook| webhook.uuid());
-    let rows = sqlx::query!(
-        "select tenant, id, secret, previous_secret, headers from webhook where id > $1 order by id limit $2",
-        after,
-        limit
-    )
-    .fetch_all(pool)
-    .await?;
+    let rows =
+        sqlx::query!("select tenant, id, secret, previous_secret, headers from webhook where id > $1 order by id limit $2", after, limit)
+            .fetch_all(pool)
+            .await?;
     Ok(rows
         .into_iter()
         .map(|r| SealedWebhook {
@@ -124,8 +122,7 @@ pub async fn replace_webhook(pool: &PgPool, before: &SealedWebhook, after: &Seal
 /// [`crate::StoreError`].
 pub async fn export_keys(pool: &PgPool, after: Option<ExportId>, limit: i64) -> Result<Vec<(TenantId, ExportId, Vec<u8>)>> {
     let after = after.map_or(Uuid::nil(), |export| export.uuid());
-    let rows =
-        sqlx::query!("select tenant, id, key from export where id > $1 order by id limit $2", after, limit).fetch_all(pool).await?;
+    let rows = sqlx::query!("select tenant, id, key from export where id > $1 order by id limit $2", after, limit).fetch_all(pool).await?;
     Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), ExportId::from_uuid(r.id), r.key)).collect())
 }
 
@@ -134,6 +131,7 @@ pub async fn export_keys(pool: &PgPool, after: Option<ExportId>, limit: i64) -> 
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn replace_export_key(pool: &PgPool, tenant: TenantId, export: ExportId, before: &[u8], after: &[u8]) -> Result<bool> {
-    let done = sqlx::query!("update export set key = $4 where tenant = $1 and id = $2 and key = $3", tenant.uuid(), export.uuid(), before, after);
+    let done =
+        sqlx::query!("update export set key = $4 where tenant = $1 and id = $2 and key = $3", tenant.uuid(), export.uuid(), before, after);
     Ok(done.execute(pool).await?.rows_affected() == 1)
 }

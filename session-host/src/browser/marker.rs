@@ -92,7 +92,8 @@ async fn answer(link: &Link, paused: &Value) -> Result<(), CdpError> {
     let id = &paused["requestId"];
     let (method, params) = match paused["resourceType"].as_str() {
         Some("Document") => {
-            let headers = json!([{"name": "content-type", "value": "text/html; charset=utf-8"}, {"name": "cache-control", "value": "no-store"}]);
+            let headers =
+                json!([{"name": "content-type", "value": "text/html; charset=utf-8"}, {"name": "cache-control", "value": "no-store"}]);
             ("Fetch.fulfillRequest", json!({"requestId": id, "responseCode": 200, "responseHeaders": headers, "body": ""}))
         }
         _ => ("Fetch.failRequest", json!({"requestId": id, "errorReason": "BlockedByClient"})),

@@ -177,7 +177,10 @@ impl ProfileDir {
     /// Writes into the lock file which browser works here.
     pub(crate) fn name_browser(&self, browser: ProcessId) -> io::Result<()> {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        write_note(&lock, &Note { host: std::process::id(), browser: Some((browser.pid, browser.start)), session: self.session.get().cloned() })
+        write_note(
+            &lock,
+            &Note { host: std::process::id(), browser: Some((browser.pid, browser.start)), session: self.session.get().cloned() },
+        )
     }
 
     /// Says whose directory it is: once its session goes on in another one, [`remove_stale`] finds it. Written with the next browser's name.

@@ -61,7 +61,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let (hub, backend) = Hub::start(redis.clone(), pool.clone(), id, (*timings).clone(), tasks.clone()).await?;
     let (sealer, objects) = config.safe()?;
     let sealer = Arc::new(sealer);
-    let services = Services { pool, redis, hub, browsers, timings, objects, sealer, starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)), tasks };
+    let services =
+        Services { pool, redis, hub, browsers, timings, objects, sealer, starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)), tasks };
     let roster = Arc::new(Roster::new(services.clone(), config.host_slots));
     tracing::info!(host = %id, slots = config.host_slots, browser = services.browsers.version(), "host started");
 

@@ -157,8 +157,7 @@ pub(super) async fn restore(shared: &Shared, snapshot: &Snapshot) -> Result<Arc<
     let data = &services.browsers.config().data_dir;
     let profile = ProfileDir::open(data, &ProfileId::new().to_string()).await.map_err(here)?;
     let (directory, session, snapshot) = (profile.clone(), *held.session().uuid().as_bytes(), snapshot.clone());
-    let unpack =
-        move || snapshot::unpack(&file.0, &snapshot.digest, &sealer, &session, &snapshot.object_key, directory.path());
+    let unpack = move || snapshot::unpack(&file.0, &snapshot.digest, &sealer, &session, &snapshot.object_key, directory.path());
     let why = match tokio::task::spawn_blocking(unpack).await.map_err(here)? {
         Ok(()) => {
             let took = began.elapsed();
@@ -207,7 +206,8 @@ enum Broken {
 
 async fn download_once(shared: &Shared, snapshot: &Snapshot, to: &std::path::Path) -> Result<Vec<u8>, Broken> {
     let mut parts = shared.services.objects.read(&snapshot.object).await.map_err(Broken::Store)?;
-    let mut file = tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).await.map_err(Broken::Disk)?;
+    let mut file =
+        tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).await.map_err(Broken::Disk)?;
     let mut digest = Context::new(&SHA256);
     while let Some(part) = parts.next().await {
         let part = part.map_err(Broken::Store)?;

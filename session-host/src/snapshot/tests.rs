@@ -76,7 +76,13 @@ fn a_profile_comes_back_as_it_was_without_caches_links_and_locks_and_shows_nothi
     folder.write("Default/Local Storage/leveldb/MANIFEST-000001", b"m");
     folder.write("Local State", b"{}");
     folder.write("Default/Empty", b"");
-    for left_out in ["Default/Cache/Cache_Data/f_1", "Default/Service Worker/CacheStorage/x/y", "GrShaderCache/data", "DevToolsActivePort", "zaguan-closed"] {
+    for left_out in [
+        "Default/Cache/Cache_Data/f_1",
+        "Default/Service Worker/CacheStorage/x/y",
+        "GrShaderCache/data",
+        "DevToolsActivePort",
+        "zaguan-closed",
+    ] {
         folder.write(left_out, b"x");
     }
     std::os::unix::fs::symlink("host-1234", folder.0.join("profile/SingletonLock")).unwrap();

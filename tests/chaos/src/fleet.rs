@@ -22,7 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Of a host.
 const SLOTS: usize = 6;
 /// A worker that notices what happens within moments; a webhook's endpoint is always there.
-const TELLER: &str = r#"{"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 3000, "retryAfterMs": [100, 200, 400, 400]}"#;
+const TELLER: &str =
+    r#"{"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 3000, "retryAfterMs": [100, 200, 400, 400]}"#;
 
 /// What ends a fault that lasts.
 enum Undo {
@@ -83,7 +84,9 @@ impl Fleet {
         let mut faults = faults.iter().peekable();
         while Instant::now() < end {
             let next = faults.peek().map_or(end, |fault| start + Duration::from_millis(fault.at));
-            if next <= Instant::now() && let Some(fault) = faults.next() {
+            if next <= Instant::now()
+                && let Some(fault) = faults.next()
+            {
                 self.broken.push((u64::try_from(start.elapsed().as_millis()).unwrap_or_default(), fault.what.clone()));
                 self.apply(&fault.what).await;
                 continue;

@@ -1,7 +1,7 @@
 //! Asks every side what it saw.
 
-use harness::{Stack, Tenant, receiver::Receiver};
 use contract::{JobId, SessionId};
+use harness::{Stack, Tenant, receiver::Receiver};
 use serde_json::Value;
 
 use crate::{

@@ -139,7 +139,8 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
     let mut random = Random::new(seed);
     let durable_redis = random.percent(50);
     let traffic = traffic(&mut random, shape);
-    let faults = times(&mut random, shape).into_iter().zip(faults::draw(&mut random, seed, shape)).map(|(at, what)| Timed { at, what }).collect();
+    let faults =
+        times(&mut random, shape).into_iter().zip(faults::draw(&mut random, seed, shape)).map(|(at, what)| Timed { at, what }).collect();
     Plan { seed, durable_redis, traffic, faults }
 }
 

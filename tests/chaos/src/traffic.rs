@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{
-    ApiClient,
-    client::Answer,
-    simulator::Control,
-};
+use harness::{ApiClient, client::Answer, simulator::Control};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};

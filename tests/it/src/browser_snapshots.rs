@@ -5,13 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use harness::{
-    Settings, Stack, Tenant,
-    faults::Word,
-    process::send,
-    services::Host,
-    until_true,
-};
+use harness::{Settings, Stack, Tenant, faults::Word, process::send, services::Host, until_true};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -122,7 +116,11 @@ async fn a_session_moves_between_hosts_with_disks_of_their_own_without_linking_a
     let stats = stack.sim.stats().await;
     assert_eq!((&stats["refs"], stats["duplicates"].as_u64()), (&refs, Some(0)), "no code was asked for, and nothing came twice");
     leaves(c).await;
-    assert_eq!(row(&stack, "select count(*) filter (where opened_at is not null) from profile_snapshot"), "1", "and the newest was not opened yet");
+    assert_eq!(
+        row(&stack, "select count(*) filter (where opened_at is not null) from profile_snapshot"),
+        "1",
+        "and the newest was not opened yet"
+    );
     for line in ["snapshot taken", "profile restored"] {
         eprintln!("{}", lines(&stack, line));
     }
@@ -197,7 +195,10 @@ async fn a_first_snapshot_is_taken_once_a_link_has_settled_and_costs_no_job() {
     }
     let sent: Vec<String> = (0..jobs.len()).map(|n| format!("n{n}")).collect();
     assert_eq!(stack.sim.texts(PEER, OURS).await, sent, "in order, each once");
-    until_true("the snapshot to be worked in", SOON, async || row(&stack, "select count(*) from profile_snapshot where opened_at is not null") == "1").await;
+    until_true("the snapshot to be worked in", SOON, async || {
+        row(&stack, "select count(*) from profile_snapshot where opened_at is not null") == "1"
+    })
+    .await;
     burns_down(a).await;
     let _b = stack.host_elsewhere("b").await;
     works(&stack, &ana, "from b").await;

@@ -26,16 +26,8 @@ async fn data_key(store: &Store) -> sealed::DataKey {
 /// Takes a snapshot of the directory; `None` where it does not count.
 async fn take(store: &Store, held: &Held, profile: ProfileId, object: &str) -> Option<SnapshotId> {
     let key = data_key(store).await;
-    let uploaded = Uploaded {
-        profile,
-        object,
-        digest: b"digest",
-        size: 7,
-        data_key: key.id,
-        object_key: b"key",
-        browser_major: 150,
-        marker: "word",
-    };
+    let uploaded =
+        Uploaded { profile, object, digest: b"digest", size: 7, data_key: key.id, object_key: b"key", browser_major: 150, marker: "word" };
     if !profiles::begin_upload(&store.pool, held, object).await.unwrap() {
         return None;
     }
@@ -83,7 +75,8 @@ async fn what_the_last_owner_closed_cleanly_goes_on_without_a_gap_and_anything_e
     let owned = owned::load(&store.pool, &third).await.unwrap().unwrap();
     begin(&store, &third, Source::Restored { snapshot: &snapshots[0], whole: !owned.changed }).await;
     assert_eq!(text(&store, "select profile_row_id from session").await, "41");
-    let since = text(&store, "select to_char(taken_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') from profile_snapshot").await;
+    let since =
+        text(&store, "select to_char(taken_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') from profile_snapshot").await;
     assert_eq!(gap(&store, &third).await, Some(since));
     assert_eq!(gap(&store, &third).await, None, "told once");
 }
@@ -93,16 +86,8 @@ async fn a_stale_owner_makes_nothing_count_and_a_lost_answer_counts_once() {
     let store = Store::start().await;
     let profile = begin(&store, &store.held, Source::Empty).await;
     let key = data_key(&store).await;
-    let uploaded = Uploaded {
-        profile,
-        object: "a/1",
-        digest: b"d",
-        size: 1,
-        data_key: key.id,
-        object_key: b"k",
-        browser_major: 150,
-        marker: "word",
-    };
+    let uploaded =
+        Uploaded { profile, object: "a/1", digest: b"d", size: 1, data_key: key.id, object_key: b"k", browser_major: 150, marker: "word" };
     assert!(profiles::begin_upload(&store.pool, &store.held, "a/1").await.unwrap());
     let added = profiles::add(&store.pool, &store.held, &uploaded).await.unwrap();
     assert!(added.is_some());

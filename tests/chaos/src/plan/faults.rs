@@ -130,7 +130,9 @@ impl Fault {
     pub fn may_leave_unknown(&self, shape: &Shape) -> usize {
         match self {
             // All that runs on a host, or all hosts.
-            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) | Self::StopHost(..) | Self::DrainHost(_) => shape.sessions,
+            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) | Self::StopHost(..) | Self::DrainHost(_) => {
+                shape.sessions
+            }
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
             Self::Point(name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
@@ -236,7 +238,8 @@ pub(super) fn draw(random: &mut Random, seed: u64, shape: &Shape) -> Vec<Fault> 
     let all = every(random, shape);
     let (cards, hand) = (all.len() as u64, shape.faults as u64);
     let first = seed.wrapping_mul(hand);
-    let dealt = (first..first.saturating_add(hand)).map(|place| deck(place / cards, all.len())[usize::try_from(place % cards).unwrap_or_default()]);
+    let dealt =
+        (first..first.saturating_add(hand)).map(|place| deck(place / cards, all.len())[usize::try_from(place % cards).unwrap_or_default()]);
     let mut faults: Vec<Fault> = dealt.map(|card| all[card].clone()).collect();
     random.shuffle(&mut faults);
     faults
