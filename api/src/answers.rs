@@ -27,6 +27,7 @@ const OWN: &[(&str, &[Code])] = &[
     ("grantToUser", &[Code::Unsupported]),
     ("grantToKey", &[Code::Unsupported, Code::KeyUnlimited]),
     ("createWebhook", &[Code::NotFound, Code::InvalidId, Code::QuotaExceeded]),
+    ("eraseContact", &[Code::NotFound, Code::InvalidId]),
     ("redeliverWebhook", &[Code::DeliveryNotRepeatable, Code::EventExpired, Code::QuotaExceeded]),
     ("replayWebhook", &[Code::CursorAhead, Code::CursorExpired]),
     ("testWebhook", &[Code::WebhookNotActive, Code::QuotaExceeded]),

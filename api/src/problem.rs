@@ -186,6 +186,7 @@ const fn job_status(code: FailureCode) -> StatusCode {
         FailureCode::ChatNotFound | FailureCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
         FailureCode::JobCancelled
         | FailureCode::AccountChanged
+        | FailureCode::ContactErased
         | FailureCode::RecipientChanged
         | FailureCode::NotLinking
         | FailureCode::NothingLinked

@@ -172,7 +172,7 @@ fn redis_is_down(why: queue::QueueError) -> Problem {
     Problem::new(Code::Unavailable, "Redis does not answer").retry_after(1).because(why)
 }
 
-fn stored_key(key: IdempotencyKey, admin: &Admin, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
+pub(super) fn stored_key(key: IdempotencyKey, admin: &Admin, path: &str, body_hash: [u8; 32]) -> Option<StoredKey> {
     let principal = admin.0.principal.uuid();
     key.0.map(|key| StoredKey { principal, method: Method::POST.to_string(), path: path.to_owned(), key, body_hash })
 }
@@ -221,8 +221,8 @@ pub async fn within_limit(app: &AppState, tenant: TenantId, phone: &str) -> Resu
     }
 }
 
-/// How a control job was asked for.
-struct Asked {
+/// How a job of an ADMIN was asked for.
+pub(super) struct Asked {
     key: Option<StoredKey>,
     wait: Option<Duration>,
     /// Held until the answer.
@@ -231,12 +231,12 @@ struct Asked {
 
 impl Asked {
     /// Takes the place of a request that waits before anything is accepted: what was accepted is never answered with a refusal.
-    async fn of(app: &AppState, caller: &Caller, key: Option<StoredKey>, wait: Option<Duration>) -> Result<Self, Problem> {
+    pub(super) async fn of(app: &AppState, caller: &Caller, key: Option<StoredKey>, wait: Option<Duration>) -> Result<Self, Problem> {
         Ok(Self { key, wait, _place: limits::wait(app, caller, wait).await? })
     }
 
     /// The answer to a repeated request, whatever has become of the session since.
-    async fn before(&self, app: &AppState, caller: &Caller) -> Result<Option<Response>, Problem> {
+    pub(super) async fn before(&self, app: &AppState, caller: &Caller) -> Result<Option<Response>, Problem> {
         match replayed(app, caller.tenant, self.key.as_ref()).await? {
             Some(job) => answer(app, caller, job, self.wait, true).await.map(Some),
             None => Ok(None),
@@ -246,14 +246,25 @@ impl Asked {
     async fn accept(self, app: &AppState, caller: &Caller, session: &Session, command: Command) -> Result<Response, Problem> {
         let job = new_job(session, caller.principal, command);
         let id = job.id;
-        let accepted = commit(app, job, self.key, None).await?;
+        let accepted = commit(app, job, self.key.clone(), None).await?;
         // For a session that no host holds.
         queue::hosts::wanted(&app.redis, session.id).await;
+        self.answer(app, caller, id, accepted).await
+    }
+
+    /// The same for a job that a worker does.
+    pub(super) async fn accept_job(self, app: &AppState, caller: &Caller, job: NewJob) -> Result<Response, Problem> {
+        let id = job.id;
+        let accepted = commit(app, job, self.key.clone(), None).await?;
+        self.answer(app, caller, id, accepted).await
+    }
+
+    async fn answer(self, app: &AppState, caller: &Caller, id: JobId, accepted: Accepted) -> Result<Response, Problem> {
         match accepted {
             Accepted::New { .. } => answer(app, caller, id, self.wait, false).await,
             Accepted::Replayed { job } => answer(app, caller, job, self.wait, true).await,
             Accepted::KeyReused => Err(key_reused()),
-            // A control job writes to no chat, and its lane is never full.
+            // Such a job writes to no chat, and waits in no lane that may be full.
             Accepted::NewChatCap { .. } | Accepted::LaneFull => Err(Problem::internal()),
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use axum::{
     Json,
     body::Body,
-    extract::{OriginalUri, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -124,16 +124,12 @@ fn hex(bytes: &[u8]) -> String {
     responses((status = 200, body = JobView, description = "Waited for, and succeeded."),
         (status = 202, body = JobView, headers(("Location" = String), ("Idempotency-Replayed" = String)))),
     extensions(("x-roles" = json!(["ADMIN"])), ("x-scope" = json!("export")), ("x-chat" = json!("read"))))]
-async fn create(
-    State(app): State<AppState>,
-    chat: VisibleChat,
-    OriginalUri(uri): OriginalUri,
-    key: IdempotencyKey,
-    prefer: Prefer,
-) -> Result<Response, Problem> {
+async fn create(State(app): State<AppState>, chat: VisibleChat, key: IdempotencyKey, prefer: Prefer) -> Result<Response, Problem> {
     let (caller, wait) = (chat.caller, prefer.get());
     let _place = limits::wait(&app, &caller, wait).await?;
-    let (principal, method, path) = (caller.principal.uuid(), Method::POST.to_string(), uri.path().to_owned());
+    // Ids and not what was called, which may be a number: nothing would find it where the person is erased.
+    let path = format!("/api/sessions/{}/chats/{}/exports", chat.session.id, chat.chat.id);
+    let (principal, method) = (caller.principal.uuid(), Method::POST.to_string());
     let key = key.0.map(|key| StoredKey { principal, method, path, key, body_hash: [0; 32] });
     let (id, repeated) = match replayed(&app, caller.tenant, key.as_ref()).await? {
         Some(job) => (job, true),

@@ -25,8 +25,10 @@ mod link;
 mod messages;
 mod ops;
 mod password;
+mod privacy;
 mod qr;
 mod resend;
+mod retention;
 mod send;
 mod sessions;
 mod users;
@@ -44,7 +46,13 @@ fn control() -> OpenApiRouter<AppState> {
 
 /// People, machines, and what they may do.
 fn people() -> OpenApiRouter<AppState> {
-    users::router().merge(grants::router()).merge(keys::router()).merge(audit::router()).merge(webhooks::router())
+    users::router()
+        .merge(grants::router())
+        .merge(keys::router())
+        .merge(audit::router())
+        .merge(webhooks::router())
+        .merge(privacy::router())
+        .merge(retention::router())
 }
 
 /// What happens in one session: `/api/sessions/{session}/…`, and `/api/…` for the tenant's default session.

@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod chat;
+mod contact;
 mod fact;
 mod grant;
 mod job;
@@ -12,6 +13,7 @@ mod webhook;
 
 pub use catalogue::{Audience, Elsewhere, Entry};
 pub use chat::{ChatIdentityChangedBody, ChatMergedBody, ChatRef, MergedChat};
+pub use contact::{ContactErasedBody, ErasureFact};
 pub use fact::{Erased, Fact};
 pub use grant::{GrantBody, GrantFact};
 pub use job::{JobBody, JobFact, MessageRef};
@@ -61,6 +63,11 @@ open_names! {
         ///
         /// Do not write to the number as to the person you knew: `movedTo` is the chat that the number names now.
         ChatIdentityChanged = "chat.identity_changed",
+        /// What was kept of a person has been erased, on request. Bodies of events in the log are `{"erased": true}` now. Once for each session in
+        /// which there was a chat with them.
+        ///
+        /// Erase what you keep of these chats up to `until`, and read again what you keep of groups.
+        ContactErased = "contact.erased",
         /// A chat, or all of a session, was granted to a user or key.
         ///
         /// The holder sees more from now on: load the chats again.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChatId, ExportId, MediaId, MessageId, Timestamp, UserAction};
+use crate::{ChatId, ErasedCount, ExportId, MediaId, MessageId, Remainder, Timestamp, UserAction};
 use chrono::{DateTime, Utc};
 
 macro_rules! names {
@@ -194,6 +194,8 @@ names! {
         LoggedOut = "logged_out",
         /// WhatsApp restricted the account before the job started.
         Banned = "banned",
+        /// Whom it was to write to was erased.
+        ContactErased = "contact_erased",
         /// Another account was linked.
         AccountChanged = "account_changed",
         /// The number belongs to another person than when the job was accepted.
@@ -220,6 +222,7 @@ impl FailureCode {
             | Self::ChatNotFound
             | Self::Rejected
             | Self::LoggedOut
+            | Self::ContactErased
             | Self::AccountChanged
             | Self::RecipientChanged => false,
         }
@@ -240,6 +243,7 @@ impl FailureCode {
             | Self::ChatNotFound
             | Self::Rejected
             | Self::PageError
+            | Self::ContactErased
             | Self::RecipientChanged => None,
         }
     }
@@ -313,6 +317,15 @@ pub enum JobResult {
     Picture {
         /// What it is, and where.
         media: Media,
+    },
+    /// `eraseContact`: what is gone, and what is not.
+    Erased {
+        /// Up to when what was said is gone.
+        until: Timestamp,
+        /// What is gone.
+        erased: Vec<ErasedCount>,
+        /// What is not.
+        kept: Vec<Remainder>,
     },
     /// `pairingCode`: what is typed on the phone. Kept with no job: an answer has it only while it counts.
     #[serde(rename_all = "camelCase")]

@@ -3,6 +3,7 @@
 //! (The one exception, [`fault`], exists only in builds made with the feature `fault-points`.)
 
 mod command;
+mod erasure;
 pub mod event;
 pub mod fault;
 mod id;
@@ -18,6 +19,7 @@ mod wa_key;
 mod webhook;
 
 pub use command::{Command, CommandError, EraseContact, ExportChat, Lane, MarkRead, PairingCode, RetryClass, SendText};
+pub use erasure::{ErasedCount, ErasedStore, NotErased, Remainder};
 pub use event::{Ephemeral, Event, EventType, Fact};
 pub use id::{
     AuditId, BadId, ChatId, DeliveryId, EventId, ExportId, GrantId, HostId, JobId, KeyId, MediaId, MessageId, OwnerId, ProfileId,

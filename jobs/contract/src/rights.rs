@@ -93,6 +93,10 @@ names! {
         ExportDownloaded = "export.downloaded",
         /// An export was deleted before its time.
         ExportDeleted = "export.deleted",
+        /// A person's data was asked to be erased; `detail.job` says by which job.
+        ContactErased = "contact.erased",
+        /// For how long the tenant keeps things was changed.
+        RetentionChanged = "retention.changed",
         /// A session was created, changed, deleted, started, stopped or linked; `detail.operation` says which.
         SessionControlled = "session.controlled",
     }

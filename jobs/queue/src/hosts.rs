@@ -66,11 +66,19 @@ pub async fn heartbeat(redis: &Redis, host: HostId, record: &HostRecord, stale: 
 /// [`QueueError`].
 pub async fn live(redis: &Redis, stale: Duration) -> Result<Vec<LiveHost>, QueueError> {
     let mut hosts = Vec::new();
-    for id in by_age(redis, stale, true).await? {
+    for id in living(redis, stale).await? {
         let record: Option<String> = redis::cmd("GET").arg(keys::host(id)).query_async(&mut redis.shared()).await?;
         hosts.extend(record.and_then(|r| serde_json::from_str(&r).ok()).map(|record| LiveHost { id, record }));
     }
     Ok(hosts)
+}
+
+/// The ids of hosts whose heartbeat is younger than `stale`.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn living(redis: &Redis, stale: Duration) -> Result<Vec<HostId>, QueueError> {
+    by_age(redis, stale, true).await
 }
 
 /// Hosts that have been silent for `stale` and are not forgotten yet.

@@ -7,6 +7,7 @@ pub mod accept;
 pub mod backend;
 pub mod brief;
 pub mod codes;
+pub mod erasure;
 pub mod events;
 pub mod hooks;
 pub mod hosts;

@@ -83,18 +83,18 @@ async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(
 
 /// Sessions that have been without a host for long while none has a free slot say so: starts, and those whose host died.
 async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
+    // A host that is only being restarted comes back before that.
+    let living = hosts::living(redis, timings.capacity_after().max(timings.host_stale())).await?;
+    let waiting = store::sessions::waiting_for_capacity(pool, timings.capacity_after(), &living).await?;
+    // A Redis that forgot its hosts says nothing of who is gone.
+    if waiting.is_empty() || hosts::birth(redis).await? < timings.lease_ttl() {
+        return Ok(());
+    }
     let hosts = hosts::live(redis, timings.host_stale()).await?;
     if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
         return Ok(());
     }
-    // A Redis that forgot its hosts says nothing of who is gone.
-    if hosts::birth(redis).await? < timings.lease_ttl() {
-        return Ok(());
-    }
-    // A host that is only being restarted comes back before that.
-    let silent = timings.capacity_after().max(timings.host_stale());
-    let living: Vec<_> = hosts::live(redis, silent).await?.iter().map(|h| h.id).collect();
-    for (tenant, session) in store::sessions::waiting_for_capacity(pool, timings.capacity_after(), &living).await? {
+    for (tenant, session) in waiting {
         let event = match store::sessions::lacks_capacity(pool, tenant, session, &living).await {
             Ok(Some(event)) => event,
             Ok(None) => continue,

@@ -15,7 +15,7 @@ use plan::{Known, Plan};
 pub use merge::finish as finish_merges;
 
 /// The chat of one name, made where nobody has met it, in the account that the session has when the statement runs: what a request read
-/// before may be old.
+/// before may be old. A person who was erased keeps its chat, which gets this name anew.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -36,12 +36,18 @@ pub async fn named(pool: &PgPool, tenant: TenantId, session: SessionId, name: &J
             return Ok(ChatId::from_uuid(chat));
         }
         sqlx::query!(
-            r#"with a as (
+            r#"with before as (
+                   select e.chat from chat_alias e join session s on s.id = e.session and s.tenant = $1 and e.account = coalesce(s.account, '')
+                    where e.session = $2 and e.alias = erased_name($1, $4)),
+               a as (
                    insert into chat_alias (session, account, alias, chat)
-                   select s.id, coalesce(s.account, ''), $4, $3 from session s where s.id = $2 and s.tenant = $1
-                   on conflict do nothing returning account)
+                   select s.id, coalesce(s.account, ''), $4, coalesce((select chat from before), $3) from session s where s.id = $2 and s.tenant = $1
+                   on conflict do nothing returning account, chat),
+               again as (
+                   update chat set wa_id = $4, lid = coalesce($6, lid), phone = coalesce($7, phone) from a
+                    where chat.id = a.chat and a.chat <> $3 and chat.wa_id like 'erased:%')
                insert into chat (id, tenant, session, account, kind, wa_id, lid, phone)
-               select $3, $1, $2, a.account, $5, $4, $6, $7 from a"#,
+               select $3, $1, $2, a.account, $5, $4, $6, $7 from a where a.chat = $3"#,
             tenant.uuid(),
             session.uuid(),
             ChatId::new().uuid(),
@@ -69,15 +75,19 @@ pub struct Observed {
 const ROUNDS: usize = 8;
 
 /// The chat of names that the page holds for one: first the one it uses, at most one phone number and one LID. `title` is a name to show
-/// where none is known. `None`: no longer ours.
+/// where none is known. `None`: no longer ours. Of a person who was erased and not heard of since, no name is written down.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn observe(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) -> Result<Option<Observed>> {
     let mut events = Vec::new();
     for _ in 0..ROUNDS {
-        let Some(known) = known(pool, held, names).await? else { return Ok(None) };
-        match plan::plan(names, &known) {
+        let Some((known, erased)) = known(pool, held, names).await? else { return Ok(None) };
+        let step = match known.iter().map(|k| k.chat).min() {
+            Some(chat) if erased => Plan::Use(chat),
+            Some(_) | None => plan::plan(names, &known),
+        };
+        match step {
             Plan::Use(chat) => return Ok(Some(Observed { chat, events })),
             Plan::Make => make(pool, held, names, title).await?,
             Plan::Learn(chat) => learn(pool, held, chat, names, title).await?,
@@ -94,14 +104,18 @@ pub async fn observe(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&s
     Err(sqlx::Error::RowNotFound.into())
 }
 
-/// What is known of these names. `None`: no longer ours.
-async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<Vec<Known>>> {
+/// What is known of these names, and whether they are an erased person's. `None`: no longer ours.
+async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<Known>, bool)>> {
     let aliases: Vec<String> = names.iter().map(ToString::to_string).collect();
     let rows = sqlx::query!(
-        r#"select a.alias as "alias?", c.id as "chat?", c.lid, c.phone
+        r#"select n.name as "alias?", c.id as "chat?", c.lid, c.phone, veiled(s.tenant, s.id, $5) is not null as "erased!"
              from session s
-             left join (chat_alias a join chat c on c.id = a.chat)
-                    on a.session = s.id and a.account = coalesce(s.account, '') and a.alias = any($5)
+             left join unnest($5::text[]) n (name) on true
+             left join lateral (
+                  select a.chat from chat_alias a
+                   where a.session = s.id and a.account = coalesce(s.account, '') and a.alias in (n.name, erased_name(s.tenant, n.name))
+                   order by a.alias = n.name desc limit 1) a on true
+             left join chat c on c.id = a.chat
             where s.id = $1 and s.tenant = $4 and s.epoch = $2 and s.owner = $3"#,
         held.session().uuid(),
         held.epoch(),
@@ -114,20 +128,25 @@ async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<Vec<K
     if rows.is_empty() {
         return Ok(None);
     }
+    let erased = rows.iter().any(|r| r.erased);
     let known = |alias: String, chat| Known { alias, chat: ChatId::from_uuid(chat), lid: None, phone: None };
-    Ok(Some(rows.into_iter().filter_map(|r| Some(Known { lid: r.lid, phone: r.phone, ..known(r.alias?, r.chat?) })).collect()))
+    let known = rows.into_iter().filter_map(|r| Some(Known { lid: r.lid, phone: r.phone, ..known(r.alias?, r.chat?) })).collect();
+    Ok(Some((known, erased)))
 }
 
 async fn make(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) -> Result<()> {
     let Some(first) = names.first() else { return Err(sqlx::Error::RowNotFound.into()) };
     sqlx::query!(
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                v as (select veiled(held.tenant, $1, $5) as names from held),
                 a as (
                     insert into chat_alias (session, account, alias, chat)
-                    select $1, held.account, x.alias, $4 from held, unnest($5::text[]) as x (alias)
+                    select $1, held.account, x.alias, $4 from held, v, unnest(coalesce(v.names, $5)) as x (alias)
                     on conflict do nothing returning chat)
            insert into chat (id, tenant, session, account, kind, wa_id, lid, phone, name)
-           select $4, held.tenant, $1, held.account, $6, $7, $8, $9, $10 from held where exists (select 1 from a)"#,
+           select $4, held.tenant, $1, held.account, $6, coalesce(v.names[1], $7), case when v.names is null then $8 end,
+                  case when v.names is null then $9 end, case when v.names is null then $10 end
+             from held, v where exists (select 1 from a)"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -151,7 +170,7 @@ async fn learn(pool: &PgPool, held: &Held, chat: ChatId, names: &[Jid], title: O
                 c as (
                     update chat set lid = coalesce($6, chat.lid), phone = coalesce($7, chat.phone), name = coalesce(chat.name, $8), wa_id = $9
                       from held
-                     where chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null
+                     where chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null and veiled(held.tenant, $1, $5) is null
                     returning chat.id)
            insert into chat_alias (session, account, alias, chat)
            select $1, held.account, x.alias, c.id from held, c, unnest($5::text[]) as x (alias) on conflict do nothing"#,

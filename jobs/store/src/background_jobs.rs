@@ -205,8 +205,8 @@ pub async fn note(pool: &PgPool, claim: &Claim, progress: Progress, memory: Opti
 pub struct Ending {
     /// What became of it.
     pub outcome: Outcome,
-    /// What is told besides the job's own end, before it.
-    pub told: Vec<Fact>,
+    /// What is told besides the job's own end, before it, and of which sessions.
+    pub told: Vec<(SessionId, Fact)>,
     /// What takes the place of the command, where it must not stay.
     pub command: Option<Command>,
 }
@@ -228,7 +228,8 @@ pub async fn finish(pool: &PgPool, begun: &Begun, ending: &Ending) -> Result<Vec
         Outcome::Failed(failure) | Outcome::Unknown(failure) => End { error: Some(failure.clone()), ..End::default() },
     };
     let (result, error) = (end.result.as_ref().map(|r| json!(r)), end.error.as_ref().map(|e| json!(e)));
-    let mut events: Vec<NewEvent> = ending.told.iter().map(|fact| NewEvent::of(None, fact)).collect();
+    let mut events: Vec<NewEvent> = ending.told.iter().map(|(_, fact)| NewEvent::of(None, fact)).collect();
+    let sessions: Vec<Uuid> = ending.told.iter().map(|(session, _)| session.uuid()).chain([job.session.uuid()]).collect();
     events.push(NewEvent::of(job.chat, &job_fact(job, job.attempt, ending.outcome.state(), end)));
     let columns = Columns::of(&events);
     let rows = sqlx::query_as!(
@@ -237,13 +238,13 @@ pub async fn finish(pool: &PgPool, begun: &Begun, ending: &Ending) -> Result<Vec
                     update job set state = $4, result = $5, error = $6, command = coalesce($7, command), finished_at = clock_timestamp(),
                            claim = null, claimed_until = null, memory = null
                      where tenant = $1 and id = $2 and claim = $3 and state = 'running'
-                    returning tenant, session),
+                    returning tenant),
                 c as (
                     update tenant_counter set seq = seq + cardinality($8::uuid[]) from j where tenant_counter.tenant = j.tenant
-                    returning tenant_counter.tenant, tenant_counter.seq, j.session, clock_timestamp() as at)
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at)
            insert into event (tenant, seq, day, id, type, at, session, chat, data)
-           select c.tenant, c.seq - cardinality($8::uuid[]) + t.o, (c.at at time zone 'UTC')::date, t.id, t.kind, c.at, c.session, t.chat, t.data
-             from c, unnest($8::uuid[], $9::text[], $10::uuid[], $11::jsonb[]) with ordinality as t (id, kind, chat, data, o)
+           select c.tenant, c.seq - cardinality($8::uuid[]) + t.o, (c.at at time zone 'UTC')::date, t.id, t.kind, c.at, t.session, t.chat, t.data
+             from c, unnest($8::uuid[], $9::text[], $10::uuid[], $11::jsonb[], $12::uuid[]) with ordinality as t (id, kind, chat, data, session, o)
            returning id, seq, type as kind, at, session, chat, data"#,
         claim.tenant.uuid(),
         claim.job.uuid(),
@@ -256,6 +257,7 @@ pub async fn finish(pool: &PgPool, begun: &Begun, ending: &Ending) -> Result<Vec
         &columns.kinds,
         &columns.chats as &[Option<Uuid>],
         &columns.data,
+        &sessions,
     )
     .fetch_all(pool)
     .await?;

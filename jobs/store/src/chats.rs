@@ -22,7 +22,7 @@ pub struct Chat {
     pub session: SessionId,
     /// `private`, `group`, `channel`, `broadcast`.
     pub kind: String,
-    /// As WhatsApp Web writes it.
+    /// As WhatsApp Web writes it; `erased:…` after an erasure.
     pub wa_id: String,
     /// The LID form, where known.
     pub lid: Option<String>,
@@ -183,7 +183,7 @@ pub struct Shown {
     pub archived: bool,
 }
 
-/// Writes down what the page shows of chats (at most 200 a call). `false`: no longer ours.
+/// Writes down what the page shows of chats (at most 200 a call). `false`: no longer ours. A person who was erased gets no name by it.
 ///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
@@ -191,7 +191,7 @@ pub async fn show(pool: &PgPool, held: &Held, shown: &[Shown]) -> Result<bool> {
     let ours = sqlx::query_scalar!(
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 c as (
-                    update chat set name = coalesce(i.name, chat.name), unread = i.unread, archived = i.archived
+                    update chat set name = case when chat.wa_id like 'erased:%' then chat.name else coalesce(i.name, chat.name) end, unread = i.unread, archived = i.archived
                       from held, (select distinct on (id) * from unnest($4::uuid[], $5::text[], $6::int[], $7::bool[]) as i (id, name, unread, archived)) i
                      where chat.id = i.id and chat.tenant = held.tenant and chat.session = $1
                        and (coalesce(i.name, chat.name), i.unread, i.archived) is distinct from (chat.name, chat.unread, chat.archived))

@@ -65,8 +65,10 @@ pub async fn learn(pool: &PgPool, held: &Held, contacts: &[NewContact]) -> Resul
     }
     sqlx::query!(
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                -- Who was erased and not heard of since is not written down again.
                 i as (
-                    select * from unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) as i (wa_id, lid, phone, name, push_name)),
+                    select i.* from held, unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) as i (wa_id, lid, phone, name, push_name)
+                     where veiled(held.tenant, $1, array[i.lid, i.phone || '@c.us']) is null),
                 -- Known by the number alone until now: the row goes over to the LID.
                 before as (
                     delete from contact using held, i
@@ -126,6 +128,7 @@ pub async fn members(pool: &PgPool, held: &Held, group: ChatId, members: &[Membe
                 there as (
                     insert into chat_member (chat, wa_id, tenant, is_admin)
                     select distinct on (m.wa_id) g.id, m.wa_id, g.tenant, m.is_admin from g, unnest($5::text[], $6::bool[]) as m (wa_id, is_admin)
+                     where veiled(g.tenant, $1, array[m.wa_id]) is null
                     on conflict (chat, wa_id) do update set is_admin = excluded.is_admin
                      where $7 and chat_member.is_admin <> excluded.is_admin)
            select true as "ours!" from held"#,

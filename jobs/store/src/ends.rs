@@ -29,6 +29,10 @@ pub enum QueuedEnd {
     Banned,
     /// Its session stopped, and with it what the job was about. Written only while it is down; a started one ends too.
     SessionEnded,
+    /// Whom it was to write to was erased.
+    ContactErased,
+    /// The same, after it was started: its outcome did not come in time, and is of nobody any more.
+    ErasedMeanwhile,
     /// It was started, and the session has been down since before its outcome was known: nobody looks it up any more. A receipt that comes
     /// after all still proves it.
     Interrupted,
@@ -43,6 +47,8 @@ impl QueuedEnd {
             Self::LoggedOut => "logged_out",
             Self::Banned => "banned",
             Self::SessionEnded => "session_ended",
+            Self::ContactErased => "contact_erased",
+            Self::ErasedMeanwhile => "erased_meanwhile",
             Self::Interrupted => "interrupted",
         }
     }
@@ -59,6 +65,12 @@ impl QueuedEnd {
             Self::LoggedOut => (JobState::Failed, FailureCode::LoggedOut, "the session was logged out before it started"),
             Self::Banned => (JobState::Failed, FailureCode::Banned, "WhatsApp restricted the account before it started"),
             Self::SessionEnded => (JobState::Failed, FailureCode::SessionEnded, "the session stopped before it was done"),
+            Self::ContactErased => {
+                (JobState::Cancelled, FailureCode::ContactErased, "whom it was to write to was erased before it started")
+            }
+            Self::ErasedMeanwhile => {
+                (JobState::Unknown, FailureCode::ContactErased, "whom it wrote to was erased before its outcome was known")
+            }
             Self::Interrupted => (JobState::Unknown, FailureCode::HostLost, "the session went down before its outcome was known"),
         }
     }
@@ -77,9 +89,11 @@ pub async fn end_queued(pool: &PgPool, job: &LaneJob, end: QueuedEnd) -> Result<
     let rows = sqlx::query_as!(
         log::Row,
         r#"with j as (
-                    update job set state = $4, error = $5, finished_at = clock_timestamp()
+                    update job set state = $4, error = $5, finished_at = clock_timestamp(),
+                           -- An erasure that never was must not keep whom it was about.
+                           command = case when kind = 'eraseContact' then jsonb_set(command, '{args,address}', 'null') else command end
                      where tenant = $1 and session = $2 and id = $3
-                       and case when $6 = 'interrupted' then state = 'running'
+                       and case when $6 in ('interrupted', 'erased_meanwhile') then state = 'running'
                                 else state = 'queued' or state = 'running' and wa_key is null and $6 in ('session_ended', 'account_changed') end
                        and case $6
                              when 'expired' then expires_at <= clock_timestamp()

@@ -190,32 +190,14 @@ pub async fn is_full(pool: &PgPool, tenant: TenantId) -> Result<bool> {
     Ok(full == Some(true))
 }
 
-/// The exports that contain any of these chats, under whatever ids those were merged.
+/// Takes away the exports that may hold something of a person, in one session or in all: those of its chats, under whatever ids those were
+/// merged, and those of groups, where nobody can tell any more who wrote what is gone. Those that are being made are let go of, and begin again
+/// with what is left. To be called once messages and names are erased: what was exported before that is found here, and what is exported after it
+/// does not have them. Answers where the objects lie: nobody can read them any more, for the keys are gone.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn of_chats(pool: &PgPool, tenant: TenantId, chats: &[ChatId]) -> Result<Vec<ExportId>> {
-    let rows = sqlx::query_scalar!(
-        "select x.id from export x join chat named on named.id = x.chat
-          where x.tenant = $1 and exists (
-                select 1 from chat e where e.id = any($2) and e.tenant = $1
-                   and coalesce(e.merged_into, e.id) = coalesce(named.merged_into, named.id))
-          order by x.id",
-        tenant.uuid(),
-        &chats.iter().map(|c| c.uuid()).collect::<Vec<_>>()
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(ExportId::from_uuid).collect())
-}
-
-/// Takes away the exports that contain any of these chats, with their keys, and lets go of those that are being made, so that they begin
-/// again with what is left. To be called once the messages are erased: what is exported before that is found here, what is exported after it
-/// does not have them. Answers where the objects lie.
-///
-/// # Errors
-/// [`crate::StoreError`].
-pub async fn remove_of_chats(pool: &PgPool, tenant: TenantId, chats: &[ChatId]) -> Result<Vec<String>> {
+pub async fn remove_of_person(pool: &PgPool, tenant: TenantId, session: Option<SessionId>, chats: &[Uuid]) -> Result<Vec<String>> {
     // First these: whoever made one of them can write its row no more, or has written it, and then it is seen below.
     sqlx::query!(
         "update job set claim = null, claimed_until = null where tenant = $1 and lane = 'background' and kind = 'exportChat' and state = 'running'",
@@ -225,12 +207,14 @@ pub async fn remove_of_chats(pool: &PgPool, tenant: TenantId, chats: &[ChatId]) 
     .await?;
     let objects = sqlx::query_scalar!(
         "delete from export x using chat named
-          where x.tenant = $1 and named.id = x.chat and exists (
-                select 1 from chat e where e.id = any($2) and e.tenant = $1
-                   and coalesce(e.merged_into, e.id) = coalesce(named.merged_into, named.id))
+          where x.tenant = $1 and named.id = x.chat and ($2::uuid is null or x.session = $2)
+            and (named.kind <> 'private' or exists (
+                 select 1 from chat e where e.id = any($3) and e.tenant = $1
+                    and coalesce(e.merged_into, e.id) = coalesce(named.merged_into, named.id)))
          returning x.object",
         tenant.uuid(),
-        &chats.iter().map(|c| c.uuid()).collect::<Vec<_>>()
+        session.map(SessionId::uuid),
+        chats
     )
     .fetch_all(pool)
     .await?;

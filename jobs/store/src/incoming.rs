@@ -77,6 +77,8 @@ impl Incoming {
 /// `messages_of` looks with a snapshot of its own, taken under the session's lock: a repeat whose first try is still on its way (its
 /// connection was lost, it waits for the counter) waits for that, and then sees what it wrote.
 ///
+/// What is no newer than the erasure of who wrote it, or of whose private chat it is in, is passed over; by WhatsApp's whole seconds.
+///
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Option<i64>) -> Result<Option<Vec<Event>>> {
@@ -89,24 +91,31 @@ pub async fn record(pool: &PgPool, held: &Held, messages: &[Incoming], mark: Opt
     let rows = sqlx::query_as!(
         OwnedRow,
         r#"with held as (select tenant, account, linked_at from session where id = $1 and epoch = $2 and owner = $3 for no key update),
-                chats as (select chat.id, coalesce(chat.merged_into, chat.id) as chat from chat, held where chat.id = any($5) for share of chat),
+                chats as (
+                    select chat.id, coalesce(chat.merged_into, chat.id) as chat,
+                           case when chat.kind = 'private' then array[chat.wa_id, chat.lid, chat.phone || '@c.us'] end as names
+                      from chat, held where chat.id = any($5) for share of chat),
                 i as (
-                    select i.*, chats.chat
+                    select i.*, chats.chat, chats.names
                       from unnest($4::uuid[], $5::uuid[], $6::bool[], $7::text[], $8::text[], $9::text[], $10::text[], $11::smallint[],
                                   $12::bigint[], $13::text[], $14::bool[], $15::bool[], $16::bigint[], $17::text[], $18::uuid[],
                                   $19::jsonb[], $21::text[], $22::text[]) with ordinality
                         as i (id, told_chat, from_me, sender, wa_id, kind, body, ack, at, reply_to, announce, recovered, row_id, status, event, data,
                               other_sender, source, o)
                       join chats on chats.id = i.told_chat),
+                -- What a person sent or was sent before it was erased comes again, from the phone or another read of the page: it stays away.
                 judged as (
                     select i.*, k.id as known,
                            i.announce and (k.id is null or k.announced_seq is null and k.job is null)
                              and i.at >= extract(epoch from date_trunc('second', held.linked_at)) as tell
                       from held, i left join lateral (
-                           select k.id, k.announced_seq, k.job from messages_of(held.tenant, $1, i.wa_id) k join chat kc on kc.id = k.chat
+                           select k.id, k.announced_seq, k.job, k.created_at from messages_of(held.tenant, $1, i.wa_id) k join chat kc on kc.id = k.chat
                             where k.from_me = i.from_me
                               and (i.from_me or coalesce(kc.merged_into, kc.id) = i.chat and k.sender in (i.sender, i.other_sender))
-                            order by k.id limit 1) k on true),
+                            order by k.id limit 1) k on true
+                      cross join lateral erased_until(held.tenant, $1,
+                           i.names || case when not i.from_me then array[nullif(i.sender, ''), nullif(i.other_sender, '')] end) as gone (until)
+                     where gone.until is null or to_timestamp(i.at) > gone.until or k.created_at > gone.until),
                 told as (select *, row_number() over (order by o) as n from judged where tell),
                 mark as (
                     update session set profile_row_id = greatest(profile_row_id, $20) from held

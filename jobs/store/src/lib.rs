@@ -10,6 +10,7 @@ pub mod background_jobs;
 pub mod counters;
 pub mod deletion;
 pub mod ends;
+pub mod erasures;
 pub mod incoming;
 pub mod lane_jobs;
 pub mod leases;

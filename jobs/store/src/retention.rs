@@ -1,5 +1,7 @@
 //! What is kept no longer. Rows go in batches, each a statement of its own: a batch that is cut off is done by the next run.
 
+pub mod settings;
+
 use contract::TenantId;
 use sqlx::PgPool;
 
@@ -17,6 +19,8 @@ pub struct Days {
     pub events: i32,
     /// Messages.
     pub messages: i32,
+    /// Deliveries to webhooks.
+    pub deliveries: i32,
     /// The audit log.
     pub audit: i32,
 }
@@ -27,16 +31,18 @@ pub struct Days {
 /// [`crate::StoreError`].
 pub async fn tenants(pool: &PgPool, most: Days) -> Result<Vec<(TenantId, Days)>> {
     let rows = sqlx::query!(
-        r#"select t.id, least(r.event_days, $1) as "events!", least(r.message_days, $2) as "messages!", least(r.audit_days, $3) as "audit!"
+        r#"select t.id, least(r.event_days, $1) as "events!", least(r.message_days, $2) as "messages!",
+                  least(r.delivery_days, $3) as "deliveries!", least(r.audit_days, $4) as "audit!"
              from tenant t left join retention r on r.tenant = t.id order by t.id"#,
         most.events,
         most.messages,
+        most.deliveries,
         most.audit
     )
     .fetch_all(pool)
     .await?;
-    let days = |events, messages, audit| Days { events, messages, audit };
-    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.id), days(r.events, r.messages, r.audit))).collect())
+    let days = |events, messages, deliveries, audit| Days { events, messages, deliveries, audit };
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.id), days(r.events, r.messages, r.deliveries, r.audit))).collect())
 }
 
 /// Drops the oldest day of the event log if all of it is older than `keep` days; tenants' floors move with it. Call it until it says `false`.
@@ -97,6 +103,25 @@ pub async fn audit(pool: &PgPool, tenant: TenantId, keep: i32, limit: i64) -> Re
     let gone = sqlx::query!(
         "delete from audit where tenant = $1 and id in (
              select id from audit where tenant = $1 and at < clock_timestamp() - make_interval(days => $2) order by at limit $3)",
+        tenant.uuid(),
+        keep,
+        limit
+    )
+    .execute(pool)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+/// Removes a tenant's deliveries to webhooks that ended more than `keep` days ago. What waits stays.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn deliveries(pool: &PgPool, tenant: TenantId, keep: i32, limit: i64) -> Result<u64> {
+    let gone = sqlx::query!(
+        "delete from webhook_delivery where tenant = $1 and id in (
+             select id from webhook_delivery
+              where tenant = $1 and state <> 'waiting' and finished_at < clock_timestamp() - make_interval(days => $2)
+              order by finished_at limit $3)",
         tenant.uuid(),
         keep,
         limit

@@ -47,6 +47,9 @@ pub struct Config {
     /// For how many days messages are kept.
     #[arg(long, env = "MESSAGE_DAYS", default_value_t = 180, value_parser = clap::value_parser!(i32).range(1..=36500))]
     pub message_days: i32,
+    /// For how many days it is kept what became of deliveries to webhooks.
+    #[arg(long, env = "DELIVERY_DAYS", default_value_t = 7, value_parser = clap::value_parser!(i32).range(1..=36500))]
+    pub delivery_days: i32,
     /// For how many days the audit log is kept.
     #[arg(long, env = "AUDIT_DAYS", default_value_t = 400, value_parser = clap::value_parser!(i32).range(1..=36500))]
     pub audit_days: i32,
@@ -102,7 +105,7 @@ impl Config {
 
     /// For how long things are kept.
     pub const fn days(&self) -> Days {
-        Days { events: self.event_days, messages: self.message_days, audit: self.audit_days }
+        Days { events: self.event_days, messages: self.message_days, deliveries: self.delivery_days, audit: self.audit_days }
     }
 
     /// For how long an exported chat can be downloaded.

@@ -1,7 +1,7 @@
 //! What the page calls a message, in our words.
 
 use contract::{ChatKind, Jid, Server, WaKey, event::MessageSource};
-use store::incoming::Incoming;
+use store::{erasures::Heard, incoming::Incoming};
 
 use crate::browser::PageMessage;
 
@@ -85,6 +85,16 @@ pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) 
         row_id: message.row_id.and_then(|row| i64::try_from(row).ok()),
         sender_name: message.notify_name.clone(),
     }
+}
+
+/// Every name of who wrote these messages and of the chats they are in, and when.
+pub fn people(messages: &[&PageMessage]) -> Vec<Heard> {
+    let of = |m: &PageMessage| {
+        let texts = [m.sender.as_ref(), m.sender_lid.as_ref(), m.sender_phone.as_ref()];
+        names(texts).into_iter().chain(chat_names(m)).collect::<Vec<_>>()
+    };
+    let heard = |m: &PageMessage, name: Jid| Heard { name: name.to_string(), at: m.t.clamp(0, LATEST) };
+    messages.iter().flat_map(|m| of(m).into_iter().map(|name| heard(m, name))).collect()
 }
 
 /// All of it that this process made or checked itself: what WhatsApp's side wrote is left out.

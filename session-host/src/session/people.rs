@@ -7,6 +7,7 @@ use contract::{ChatKind, EventId};
 use store::{
     chats::Shown,
     contacts::{Member, NewContact},
+    erasures::Heard,
     incoming::Incoming,
 };
 
@@ -41,6 +42,16 @@ pub(super) async fn of_messages(shared: &Shared, rows: &[Incoming]) -> Result<()
     }
     for (group, members) in groups {
         ours(until_known(shared, || store::contacts::members(pool, held, group, &members, false)).await?)?;
+    }
+    Ok(())
+}
+
+/// Who wrote these messages, and with whom: a person who was erased and is heard of again may be written down from here on.
+pub(super) async fn heard(shared: &Shared, heard: &[Heard]) -> Result<(), Fenced> {
+    let (pool, held) = (&shared.services.pool, shared.lease.held());
+    if until_known(shared, || store::erasures::heard(pool, held, heard)).await?.ok_or(Fenced)? {
+        // What was told of them before is not there any more.
+        shared.people.lock().await.clear();
     }
     Ok(())
 }

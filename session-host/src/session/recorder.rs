@@ -215,6 +215,9 @@ async fn reconcile(shared: &Shared) -> Result<bool, Fenced> {
 
 async fn write_messages(shared: &Shared, batch: &[PageMessage], recovered: bool, mark: Option<i64>) -> Result<(), Fenced> {
     let content: Vec<&PageMessage> = batch.iter().filter(|m| messages::is_content(m)).collect();
+    if !content.is_empty() {
+        people::heard(shared, &messages::people(&content)).await?;
+    }
     let mut rows: Vec<Incoming> = Vec::with_capacity(content.len());
     let mut chats: HashMap<Vec<Jid>, ChatId> = HashMap::new();
     for message in &content {

@@ -291,6 +291,8 @@ impl World {
             "createWebhook" => json!({"name": "walked", "url": "https://hooks.example.com/in"}),
             "changeWebhook" => json!({"name": "walked"}),
             "replayWebhook" => json!({"seq": 1}),
+            "eraseContact" => json!({"contact": "5511333330000"}),
+            "changeRetention" => json!({}),
             "createKey" => json!({"name": "walked", "scopes": ["media"]}),
             _ => return None,
         };

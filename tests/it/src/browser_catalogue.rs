@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::{OURS, PEER, SOON};
 
 /// Types that this walk does not come by, and what does.
-const ELSEWHERE: [(EventType, &str); 5] = [
+const ELSEWHERE: [(EventType, &str); 6] = [
     (EventType::ChatMerged, "store: identity, it: browser_identity"),
     (EventType::ChatIdentityChanged, "store: identity, it: browser_identity"),
+    (EventType::ContactErased, "it: privacy"),
     (EventType::SessionGap, "store: catalogue, it: browser_death"),
     (EventType::WebhookStatus, "it: webhooks"),
     (EventType::StreamGap, "it: streams"),

@@ -80,6 +80,25 @@ async fn a_host_that_dies_with_what_the_page_told_it_in_memory_loses_no_message_
 }
 
 #[tokio::test]
+async fn a_job_that_no_host_of_today_understands_fails_alone_and_the_lane_goes_on() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = linked(&stack).await;
+    // As a newer service writes it, and as nobody should: found by the reconciler.
+    for version in [99, 1] {
+        stack.postgres.sql(&format!(
+            "with p as (update lane_position set n = n + 1 where tenant = '{0}' returning session, n)
+             insert into job (id, tenant, session, lane, position, kind, command_version, command, created_by, expires_at)
+             select gen_random_uuid(), '{0}', session, 'write', n, 'sendText', {version}, '{{\"kind\": \"sendText\"}}', '{0}', now() + interval '1 hour' from p",
+            ana.id.parse::<contract::TenantId>().expect("a tenant's id").uuid(),
+        ));
+    }
+    assert!(goes_on(&stack, &ana).await.is_empty());
+    let ends = stack.postgres.sql("select string_agg(state || ' ' || coalesce(error ->> 'code', ''), ', ' order by position) from job");
+    assert_eq!(ends, "failed host_too_old, failed command_undecodable, succeeded");
+}
+
+#[tokio::test]
 async fn a_host_that_dies_in_a_full_fleet_leaves_its_session_waiting_for_a_slot_and_disturbs_no_other() {
     let mut stack = Stack::start().await;
     let (first, second) = (stack.try_host(1).await.unwrap(), stack.try_host(1).await.unwrap());

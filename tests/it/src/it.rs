@@ -33,6 +33,7 @@ mod link_pages;
 mod master_key;
 mod once;
 mod placement;
+mod privacy;
 mod reliability_page;
 mod sessions;
 mod sockets;

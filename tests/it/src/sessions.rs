@@ -163,6 +163,8 @@ async fn deletion_knows_every_table_that_points_at_what_a_session_owns() {
         "chat_alias",
         "chat_member",
         "contact",
+        "erasure",
+        "export",
         "job",
         "lane_position",
         "link_page",

@@ -55,6 +55,7 @@ fn aliases(facts: Facts<'_>) -> Vec<Alias> {
         | EventType::HistorySynced
         | EventType::ChatMerged
         | EventType::ChatIdentityChanged
+        | EventType::ContactErased
         | EventType::GrantCreated
         | EventType::GrantDeleted
         | EventType::SessionGap

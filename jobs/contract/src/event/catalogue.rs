@@ -123,7 +123,7 @@ const fn facts(kind: &EventType) -> Option<(Audience, bool, Elsewhere)> {
         EventType::HistorySynced => (Audience::Admins, KEPT, called(&[], &["messaging-history.set", "messages.set"], &["loading_screen"])),
         EventType::ChatMerged | EventType::ChatIdentityChanged => (Audience::Chat, KEPT, called(&[], &[], &[])),
         EventType::GrantCreated | EventType::GrantDeleted => (Audience::Holder, KEPT, called(&[], &[], &[])),
-        EventType::SessionGap | EventType::WebhookStatus => (Audience::Admins, KEPT, called(&[], &[], &[])),
+        EventType::SessionGap | EventType::WebhookStatus | EventType::ContactErased => (Audience::Admins, KEPT, called(&[], &[], &[])),
         EventType::SessionQr => (Audience::Admins, TOLD, called(&["session.status"], &["qrcode.updated"], &["qr"])),
         EventType::StreamGap => (Audience::Reader, TOLD, called(&[], &[], &[])),
         EventType::Other(_) => return None,

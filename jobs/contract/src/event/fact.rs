@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 
 use super::{
-    ChatIdentityChangedBody, ChatMergedBody, EventType, GrantBody, HistorySyncedBody, JobBody, MessageAckBody, MessageBody, SessionGapBody,
-    SessionQrBody, SessionStatusBody, StreamGapBody, WebhookStatusBody,
+    ChatIdentityChangedBody, ChatMergedBody, ContactErasedBody, EventType, GrantBody, HistorySyncedBody, JobBody, MessageAckBody,
+    MessageBody, SessionGapBody, SessionQrBody, SessionStatusBody, StreamGapBody, WebhookStatusBody,
 };
 
 /// A body that has a value to show.
@@ -69,6 +69,7 @@ facts! {
     HistorySynced(HistorySyncedBody),
     ChatMerged(ChatMergedBody),
     ChatIdentityChanged(ChatIdentityChangedBody),
+    ContactErased(ContactErasedBody),
     GrantCreated(GrantBody),
     GrantDeleted(GrantBody),
     SessionGap(SessionGapBody),

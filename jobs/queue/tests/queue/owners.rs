@@ -132,6 +132,26 @@ async fn a_message_recorded_again_beside_its_unfinished_first_try_is_one_event()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_later_row_that_is_recorded_before_an_earlier_one_hides_it_from_nobody() {
+    let stores = Stores::start().await;
+    let (session, held) = owned_session(&stores).await;
+    owned::link(&stores.pool, &held, &account(), Duration::ZERO).await.unwrap();
+    let chat = named(&stores.pool, stores.tenant, session, &PEER.parse().unwrap()).await.unwrap();
+    let row = |wa_id: &str, row_id| Incoming { row_id, ..message(chat, wa_id) };
+    // As the page told it: the eleventh row, and the owner died before it heard of the tenth.
+    let told = incoming::record(&stores.pool, &held, &[row("3A11", None)], None).await.unwrap().expect("still ours");
+    assert_eq!(told.len(), 1);
+    let mark = || stores.postgres.run("select profile_row_id from session");
+    assert_eq!(mark(), "0", "what the page tells moves no mark");
+    // As the next owner reads it.
+    let rows = [row("3A10", Some(10)), row("3A11", Some(11))];
+    let told = incoming::record(&stores.pool, &held, &rows, Some(11)).await.unwrap().expect("still ours");
+    assert_eq!(told.len(), 1, "the tenth alone");
+    assert_eq!(stores.postgres.run("select string_agg(wa_id, ' ' order by announced_seq) from message"), "3A11 3A10");
+    assert_eq!(mark(), "11");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_written_again_beside_its_unfinished_first_try_is_one_event() {
     let stores = Stores::start().await;
     let (_, held) = owned_session(&stores).await;

@@ -29,7 +29,8 @@ pub(super) async fn merge(pool: &PgPool, held: &Held, into: ChatId, from: ChatId
                     select chat.id, chat.name, chat.unread, chat.last_message_at, chat.archived from chat, held
                      where chat.id in ($4, $5) and chat.tenant = held.tenant and chat.session = $1 and chat.merged_into is null
                      order by chat.id for no key update of chat),
-                ok as (select held.tenant from held where (select count(*) from pair) = 2),
+                ok as (
+                    select held.tenant from held where (select count(*) from pair) = 2 and veiled(held.tenant, $1, array[$6, $7 || '@c.us']) is null),
                 gone as (update chat set merged_into = $4 from ok where chat.id = $5 or chat.merged_into = $5 returning 1),
                 goes_on as (
                     update chat set lid = coalesce($6, chat.lid), phone = coalesce($7, chat.phone), name = coalesce(chat.name, gone.name),
@@ -130,7 +131,7 @@ pub(super) async fn part(pool: &PgPool, held: &Held, from: ChatId, to: Option<Ch
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 loses as (
                     select chat.id, chat.lid from chat, held
-                     where chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null and chat.lid is not null and chat.lid <> $7
+                     where veiled(held.tenant, $1, array[$6, $7]) is null and chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null and chat.lid is not null and chat.lid <> $7
                        for no key update of chat),
                 number as (
                     update chat_alias set chat = $5 from held, loses

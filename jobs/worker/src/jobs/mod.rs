@@ -1,6 +1,7 @@
 //! Jobs of tenants that no session does. Postgres says which is due and under whose claim ([`store::background_jobs`]); the queue carries
 //! them to a worker that is free. Each may be cut off anywhere and is then begun again, by anybody.
 
+mod erase_contact;
 pub mod export;
 
 use std::time::Duration;
@@ -104,8 +105,9 @@ async fn run(tools: &Tools, begun: &Begun) -> Result<Step, Failed> {
         return failed(FailureCode::TooManyStarts, "begun too often without an end");
     }
     match &begun.job.command {
+        Ok(Command::EraseContact(asked)) => erase_contact::run(tools, begun, asked).await,
         Ok(Command::ExportChat(asked)) => export::run(tools, begun, asked).await,
-        Ok(Command::EraseContact(_)) | Err(CommandError::UnknownVersion(_)) => Ok(Step::Wait(AGAIN_AFTER)),
+        Err(CommandError::UnknownVersion(_)) => Ok(Step::Wait(AGAIN_AFTER)),
         Ok(
             Command::SendText(_)
             | Command::MarkRead(_)

@@ -81,7 +81,7 @@ pub enum Task {
     /// Events that are kept no longer.
     #[serde(rename = "events.retention")]
     EventRetention,
-    /// Messages and audit entries that are kept no longer.
+    /// Messages, deliveries to webhooks and audit entries that are kept no longer.
     #[serde(rename = "rows.retention")]
     RowRetention,
     /// Queued jobs whose time ran out: their session may have no owner that would end them.
