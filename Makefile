@@ -11,10 +11,10 @@ HOSTS ?= 1
 SEEDS ?= 20
 FROM ?= 1
 
-.PHONY: help setup run stop test check lint fmt page sqlx openapi contract bench chaos conformance
+.PHONY: help setup run stop test check lint fmt page sqlx openapi contract bench bench-queue chaos conformance
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
 
 setup: ## what run and test need: Debian packages (with sudo when not root), tools as wheels
 	@.ci/setup
@@ -66,6 +66,10 @@ contract: setup ## others' tools on the document: validator, generated clients, 
 bench: setup page ## ours beside the least that could do the same: ratios, as a table and in target/bench.json
 	cargo build --release --workspace --bins
 	target/release/zaguan-bench
+
+bench-queue: setup page ## takeover, hand-over, lanes beside BullMQ and raw Redis, leases: a table and target/bench-queue.json
+	cargo build --release --workspace --bins
+	target/release/zaguan-bench --only beside --only leases --only takeover --only fleet --json target/bench-queue.json
 
 chaos: setup page ## traffic and faults by seeds, SEEDS=20 from FROM=1, two minutes each; a seed that fails says how to run it again
 	cargo build --workspace --bins $(FAULTS)

@@ -27,7 +27,6 @@ use crate::{
     keys, lanes,
     lease::{self, Owned},
     redis::{Connection, QueueError, Redis},
-    scripts,
 };
 
 /// Pause before a lane is looked at again after something failed.
@@ -220,9 +219,7 @@ impl Hub {
         if view.ended.is_empty() && !room {
             return Look::Nothing;
         }
-        let mut ask = scripts::TAKE.key(&owned.key);
-        ask.key(owned.lane_key(lane)).arg(&owned.value).arg(view.running).arg(&view.ended);
-        let entries = match ask.invoke_async::<(i64, Vec<String>)>(&mut self.redis.shared()).await {
+        let entries = match lanes::take(&self.redis, owned, lane, view.running, &view.ended).await {
             Ok((1, entries)) => entries,
             Ok((0, _)) => {
                 tracing::warn!(session = %owned.session(), "another holds the lease");

@@ -6,7 +6,8 @@ use contract::{Lane, SessionId, TenantId};
 use store::{PgPool, accept::Waiting};
 
 use crate::{
-    keys,
+    Lease, keys,
+    lease::Owned,
     redis::{QueueError, Redis},
     scripts,
 };
@@ -52,4 +53,28 @@ pub async fn rebuild(pool: &PgPool, redis: &Redis, tenant: TenantId, session: Se
     let _ = contract::fault_point!("lane.rebuild_vs_push", "session" => session);
     add(redis, tenant, &waiting, true).await?;
     Ok(waiting.len())
+}
+
+/// Removes from a lane what has ended, and reads its entries up to index `last`, if its lease still stands in Redis: what the script answers.
+pub(crate) async fn take(
+    redis: &Redis,
+    owned: &Owned,
+    lane: Lane,
+    last: usize,
+    ended: &[String],
+) -> Result<(i64, Vec<String>), QueueError> {
+    let mut ask = scripts::TAKE.key(&owned.key);
+    ask.key(owned.lane_key(lane)).arg(&owned.value).arg(last).arg(ended);
+    Ok(ask.invoke_async(&mut redis.shared()).await?)
+}
+
+impl Lease {
+    /// What a hub does to a lane, without its hub: removes what has ended, and answers the first entry. Nothing where the lease is gone.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn take(&self, redis: &Redis, lane: Lane, ended: &[String]) -> Result<Option<String>, QueueError> {
+        let (_, entries) = take(redis, &self.0, lane, 0, ended).await?;
+        Ok(entries.into_iter().next())
+    }
 }

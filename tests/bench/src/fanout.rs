@@ -3,7 +3,6 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -21,7 +20,10 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::report::{Latencies, Report};
+use crate::{
+    node,
+    report::{Latencies, Report},
+};
 
 const CLIENTS: usize = 1000;
 /// Clients that connect at once.
@@ -124,7 +126,10 @@ where
 }
 
 /// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> Result<f64, Error> {
+///
+/// # Errors
+/// Where there is no such process.
+pub fn resident(pid: u32) -> Result<f64, Error> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("a process has memory")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
@@ -284,12 +289,7 @@ fn message() -> Value {
 /// The bare server, as a process of its own.
 async fn bare(stack: &Stack) -> Result<(Process, SocketAddr), Error> {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("socketio");
-    let installed =
-        std::process::Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).output()?;
-    if !installed.status.success() {
-        return Err(String::from_utf8_lossy(&installed.stderr).into_owned().into());
-    }
+    let folder = node::installed("socketio")?;
     let mut command = User::find()?.tied("node", "KILL");
     command.arg(folder.join("server.mjs")).arg(addr.to_string());
     let process = Process::start("socketio", stack.folder(), command)?;

@@ -1,20 +1,20 @@
 //! What idle sessions cost: counted by Redis itself.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use harness::{Error, until};
-use redis::FromRedisValue;
 
 use crate::{
+    host::{Host, Step},
     report::Report,
-    stores::{Host, Step, Stores},
+    stores::{Stores, grown},
 };
 
 const SESSIONS: usize = 1000;
 /// Three renewals.
 const FOR: Duration = Duration::from_secs(10);
-/// What a renewal consists of; `info` is our own question.
-const RENEWAL: [&str; 4] = ["eval", "get", "pexpire", "info"];
+/// What a renewal consists of.
+const RENEWAL: [&str; 3] = ["eval", "get", "pexpire"];
 
 /// Counts for a while.
 ///
@@ -23,8 +23,8 @@ const RENEWAL: [&str; 4] = ["eval", "get", "pexpire", "info"];
 pub async fn measure(report: &mut Report) -> Result<(), Error> {
     let stores = Stores::start().await?;
     let sessions = stores.sessions(SESSIONS).await?;
-    let (host, mut steps) = Host::start(&stores).await?;
-    host.own_all(&stores).await?;
+    let (host, mut steps) = Host::start(&stores.pool, &stores.redis).await?;
+    host.own_all().await?;
     // Every lane has been looked at when a job behind each has ended.
     for session in &sessions {
         queue::accept_and_push(&stores.pool, &stores.redis, &stores.job(*session), None).await?;
@@ -35,24 +35,12 @@ pub async fn measure(report: &mut Report) -> Result<(), Error> {
     }
     until("an idle host", Duration::from_secs(20), || async { tokio::time::timeout(Duration::from_millis(1), host.hub.idle()).await.ok() })
         .await;
-    let before = calls(&stores).await?;
+    let before = stores.calls().await?;
     tokio::time::sleep(FOR).await;
-    let after = calls(&stores).await?;
-    let grown = |renewal: bool| -> u64 {
-        let new = after.iter().map(|(name, n)| (name, n - before.get(name).copied().unwrap_or(0)));
-        new.filter(|(name, _)| RENEWAL.contains(&name.as_str()) == renewal).map(|(_, n)| n).sum()
-    };
-    report.note("Redis commands of 1,000 idle sessions in 10 s, renewals aside", "commands", grown(false) as f64);
-    report.note("of their renewals, in 10 s (EVAL, GET, PEXPIRE)", "commands", grown(true) as f64);
+    let after = stores.calls().await?;
+    let renewals = grown(&before, &after, |name| RENEWAL.contains(&name));
+    let others = grown(&before, &after, |name| !RENEWAL.contains(&name));
+    report.note("Redis commands of 1,000 idle sessions in 10 s, renewals aside", "commands", others as f64);
+    report.note("of their renewals, in 10 s (EVAL, GET, PEXPIRE)", "commands", renewals as f64);
     Ok(())
-}
-
-async fn calls(stores: &Stores) -> Result<BTreeMap<String, u64>, Error> {
-    let info = String::from_redis_value(stores.server.command(&["INFO", "commandstats"]).await)?;
-    let calls = |line: &str| {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
-    };
-    // Each look makes a connection of its own, which introduces itself.
-    Ok(info.lines().filter_map(calls).filter(|(name, _)| !name.starts_with("client|") && name != "hello").collect())
 }

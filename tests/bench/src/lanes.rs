@@ -8,9 +8,10 @@ use harness::Error;
 use tokio::sync::mpsc;
 
 use crate::{
+    host::{Host, Step},
     raw,
     report::{Latencies, Report, median},
-    stores::{Host, Step, Stores},
+    stores::Stores,
 };
 
 /// Alternating rounds of ours and theirs.
@@ -30,8 +31,8 @@ const SECONDS: u64 = 3;
 pub async fn measure(report: &mut Report) -> Result<(), Error> {
     let stores = Stores::start().await?;
     let sessions = stores.sessions(LANES).await?;
-    let (host, mut steps) = Host::start(&stores).await?;
-    host.own_all(&stores).await?;
+    let (host, mut steps) = Host::start(&stores.pool, &stores.redis).await?;
+    host.own_all().await?;
     // Statements are prepared and connections made before anything counts.
     throughput(&stores, &sessions, 20, &mut steps).await?;
     latency(report, &stores, sessions[0], &mut steps).await?;
@@ -76,7 +77,7 @@ async fn latency(
             loop {
                 match steps.recv().await.ok_or("the worker ended")? {
                     Step::Started(id, at) if id == job.id => start.push(at - began),
-                    Step::Started(..) => {}
+                    Step::Started(..) | Step::Owned(..) => {}
                     Step::Ended => break,
                 }
             }
@@ -120,7 +121,7 @@ async fn throughput(
         while ended < sessions.len() * each {
             match steps.recv().await {
                 Some(Step::Ended) => ended += 1,
-                Some(Step::Started(..)) => {}
+                Some(Step::Started(..) | Step::Owned(..)) => {}
                 None => return Err("the worker ended"),
             }
         }

@@ -4,16 +4,26 @@ mod api;
 mod bare;
 mod browser;
 mod cdp;
+mod clock;
+mod consume;
 mod fanout;
+mod fleet;
 mod hooks;
+mod host;
 mod idle;
 mod lag;
 mod lanes;
+mod lanes_beside;
 mod latency;
+mod leases;
 mod load;
+mod member;
+mod node;
+mod produce;
 mod raw;
 mod report;
 mod stores;
+mod takeover;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -26,7 +36,7 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(version, about)]
 struct Args {
-    /// Only these parts.
+    /// Only these parts; all of the first group where none is named.
     #[arg(long, value_enum)]
     only: Vec<Part>,
     /// Where the results go as JSON.
@@ -54,6 +64,14 @@ enum Part {
     Fanout,
     /// From a phone's message to a webhook and a stream, beside wa-js telling a bare CDP client.
     Latency,
+    /// The queue's own (`make bench-queue`): how long sessions are without an owner when a host without browsers is killed or leaves.
+    Takeover,
+    /// The same of hosts with browsers, until they work again.
+    Fleet,
+    /// Lanes beside BullMQ (Node) and raw Redis.
+    Beside,
+    /// What a thousand and five thousand leases cost.
+    Leases,
 }
 
 #[derive(Subcommand)]
@@ -79,6 +97,15 @@ enum Command {
         /// Over how many connections.
         connections: i64,
     },
+    /// A host without browsers.
+    Host {
+        /// Its Postgres.
+        database: String,
+        /// Its Redis.
+        redis: String,
+    },
+    /// A consumer of jobs.
+    Consume(consume::Order),
 }
 
 #[tokio::main]
@@ -88,6 +115,8 @@ async fn main() -> ExitCode {
         Some(Command::Bare { addr, redis, key }) => bare::serve(*addr, redis, key).await,
         Some(Command::Receive { addr }) => hooks::receive(*addr).await,
         Some(Command::Post { addr, connections }) => hooks::post(*addr, *connections).await,
+        Some(Command::Host { database, redis }) => member::serve(database, redis).await,
+        Some(Command::Consume(order)) => consume::serve(order).await,
         None => run(&args).await,
     };
     match done {
@@ -133,6 +162,25 @@ async fn run(args: &Args) -> Result<(), Error> {
             browser::measure(&mut stack, &mut report).await?;
         }
     }
+    queue(args, &mut report).await?;
     report.print();
     report.write(&args.json)
+}
+
+/// What only runs when it is named.
+async fn queue(args: &Args, report: &mut Report) -> Result<(), Error> {
+    if args.only.contains(&Part::Beside) {
+        lanes_beside::measure(report).await?;
+    }
+    if args.only.contains(&Part::Leases) {
+        leases::measure(report).await?;
+    }
+    if args.only.contains(&Part::Takeover) {
+        takeover::measure(report).await?;
+    }
+    if args.only.contains(&Part::Fleet) {
+        let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
+        fleet::measure(&mut stack, report).await?;
+    }
+    Ok(())
 }

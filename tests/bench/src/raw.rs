@@ -70,7 +70,11 @@ pub async fn redis_throughput(url: &str, lanes: usize, each: usize) -> Result<f6
     Ok((lanes * each) as f64 / began.elapsed().as_secs_f64())
 }
 
-async fn blocking(client: &redis::Client) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+/// A connection whose answers may take for ever.
+///
+/// # Errors
+/// Redis' own.
+pub async fn blocking(client: &redis::Client) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
 }

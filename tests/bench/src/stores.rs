@@ -1,25 +1,16 @@
-//! A Postgres and a Redis of the benchmark's own, and a host without browsers: its handler starts jobs and ends them, nothing more.
+//! A Postgres and a Redis of the benchmark's own, and what is asked of them around a measurement.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ffi::OsStr, sync::Arc, time::Duration};
 
-use contract::{Command, HostId, JobId, MarkRead, Outcome, SessionId, TenantId, Timings};
-use harness::{Error, Folder, User, postgres::Postgres};
-use queue::{Done, Hub, Lease, Redis};
+use contract::{Command, JobId, MarkRead, SessionId, TenantId};
+use harness::{Error, Folder, User, postgres::Postgres, process::Process};
+use queue::Redis;
+use redis::{FromRedisValue, aio::MultiplexedConnection};
 use sqlx::PgPool;
-use store::{
-    accept::NewJob,
-    lane_jobs::{LaneJob, Start},
-    outcomes::Recorded,
-};
-use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::task::TaskTracker;
+use store::accept::NewJob;
 
 /// Connections of the pool: what a host and an API together would have.
-const POOL: u32 = 20;
+pub const POOL: u32 = 20;
 
 /// The stores.
 pub struct Stores {
@@ -29,11 +20,14 @@ pub struct Stores {
     pub pool: PgPool,
     /// The queue's Redis.
     pub redis: Redis,
-    /// The server behind it.
+    /// A connection to it that nothing of ours stands before.
+    pub raw: MultiplexedConnection,
+    /// The server behind both.
     pub server: harness::redis::Redis,
     /// The server behind the pool.
     pub postgres: Postgres,
-    _folder: Folder,
+    user: User,
+    folder: Folder,
 }
 
 impl Stores {
@@ -55,8 +49,9 @@ impl Stores {
         sqlx::query("update usage_limit set value = 1000000").execute(&pool).await?;
         // Redis has been there for long: no claim waits for it to settle.
         server.command(&["SET", "zg:birth", "1"]).await;
-        let redis = Redis::connect(&server.url()).await?;
-        Ok(Arc::new(Self { tenant, pool, redis, server, postgres, _folder: folder }))
+        let queue = Redis::connect(&server.url()).await?;
+        let raw = redis::Client::open(server.url())?.get_multiplexed_async_connection().await?;
+        Ok(Arc::new(Self { tenant, pool, redis: queue, raw, server, postgres, user, folder }))
     }
 
     /// Sessions that work and that nobody owns.
@@ -67,6 +62,79 @@ impl Stores {
         let sessions: Vec<_> = (0..count).map(|_| SessionId::new()).collect();
         insert_sessions(&self.pool, self.tenant, &sessions).await?;
         Ok(sessions)
+    }
+
+    /// The same, owned by nobody and to be claimed by nobody, whatever became of their owners.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn retire_sessions(&self) -> Result<(), Error> {
+        sqlx::query("update session set state = 'stopped', wanted = 'stopped', owner = null, host = null").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// How many sessions somebody owns.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn owned(&self) -> Result<usize, Error> {
+        let owned = "select count(*) from session where owner is not null";
+        Ok(usize::try_from(sqlx::query_scalar::<_, i64>(owned).fetch_one(&self.pool).await?)?)
+    }
+
+    /// This program with other arguments, as a process of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn again(&self, name: &str, arguments: &[String]) -> Result<Process, Error> {
+        let program = self.folder.copy(&std::env::current_exe()?)?;
+        self.process(name, program.as_ref(), arguments)
+    }
+
+    /// A Node program as a process of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn node(&self, name: &str, arguments: &[String]) -> Result<Process, Error> {
+        self.process(name, "node".as_ref(), arguments)
+    }
+
+    fn process(&self, name: &str, program: &OsStr, arguments: &[String]) -> Result<Process, Error> {
+        let mut command = self.user.tied(program, "KILL");
+        command.current_dir(self.folder.path()).args(arguments);
+        // What an earlier one of this name has said is not its own.
+        let logs = self.folder.sub("logs")?;
+        let _ = std::fs::remove_file(logs.join(format!("{name}.log")));
+        Ok(Process::start(name, &logs, command)?)
+    }
+
+    /// How often Redis has been asked what, by its own count: what scripts call is counted as well. Looks of ours are not.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn calls(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let info = self.info("commandstats").await?;
+        let calls = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        // Each look makes a connection of its own, which introduces itself.
+        let ours = |name: &str| name.starts_with("client|") || ["hello", "info"].contains(&name);
+        Ok(info.lines().filter_map(calls).filter(|(name, _)| !ours(name)).collect())
+    }
+
+    /// A number of a section of Redis' `INFO`.
+    ///
+    /// # Errors
+    /// Redis' own, or that there is no such number.
+    pub async fn redis_number(&self, section: &str, name: &str) -> Result<f64, Error> {
+        let info = self.info(section).await?;
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        Ok(line.ok_or_else(|| format!("Redis says nothing of {name}"))?.trim().parse()?)
+    }
+
+    async fn info(&self, section: &str) -> Result<String, Error> {
+        Ok(String::from_redis_value(self.server.command(&["INFO", section]).await)?)
     }
 
     /// A job of the smallest kind.
@@ -87,6 +155,11 @@ impl Stores {
     }
 }
 
+/// What has been added between two counts.
+pub fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, of: impl Fn(&str) -> bool) -> u64 {
+    after.iter().filter(|(name, _)| of(name)).map(|(name, n)| n - before.get(name).copied().unwrap_or(0)).sum()
+}
+
 /// Sessions that work, as rows.
 ///
 /// # Errors
@@ -100,89 +173,4 @@ pub async fn insert_sessions(pool: &PgPool, tenant: TenantId, sessions: &[Sessio
         sqlx::query(insert).bind(&ids).bind(tenant.uuid()).execute(pool).await?;
     }
     Ok(())
-}
-
-/// What the handler says of a job.
-#[derive(Debug, Clone, Copy)]
-pub enum Step {
-    /// It has been started: the page would be asked to act now.
-    Started(JobId, Instant),
-    /// Its outcome is recorded.
-    Ended,
-}
-
-/// A host that owns sessions.
-pub struct Host {
-    /// Its hub.
-    pub hub: Arc<Hub>,
-    leases: Arc<Mutex<HashMap<SessionId, Lease>>>,
-    _tasks: JoinSet<()>,
-}
-
-impl Host {
-    /// Starts it, and tells each step.
-    ///
-    /// # Errors
-    /// What kept it from starting.
-    pub async fn start(stores: &Arc<Stores>) -> Result<(Self, mpsc::UnboundedReceiver<Step>), Error> {
-        let (hub, backend) =
-            Hub::start(stores.redis.clone(), stores.pool.clone(), HostId::new(), Timings::default(), TaskTracker::new()).await?;
-        let leases: Arc<Mutex<HashMap<SessionId, Lease>>> = Arc::default();
-        let (steps, told) = mpsc::unbounded_channel();
-        let handler = {
-            let (stores, leases) = (stores.clone(), leases.clone());
-            move |session: SessionId, job: Arc<LaneJob>| {
-                let lease = leases.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned();
-                handle(stores.clone(), lease, job, steps.clone())
-            }
-        };
-        let mut tasks = JoinSet::new();
-        let (worker, renewing) = (hub.clone(), hub.clone());
-        tasks.spawn(async move { worker.worker(backend, "bench".into(), handler).await });
-        tasks.spawn(async move {
-            loop {
-                renewing.renew_round().await;
-                tokio::time::sleep(Timings::default().renew_every()).await;
-            }
-        });
-        Ok((Self { hub, leases, _tasks: tasks }, told))
-    }
-
-    /// Owns all that can be owned.
-    ///
-    /// # Errors
-    /// Where a claim fails.
-    pub async fn own_all(&self, stores: &Stores) -> Result<(), Error> {
-        for claim in store::leases::claimable(&stores.pool, &[], &[]).await? {
-            let lease = self.hub.claim(&claim).await?.ok_or("a session is somebody else's")?;
-            self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.session, lease);
-            self.hub.open(claim.session);
-        }
-        Ok(())
-    }
-}
-
-async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, steps: mpsc::UnboundedSender<Step>) -> Done {
-    let Some(lease) = lease else { return Done::Again };
-    let held = *lease.held();
-    match store::lane_jobs::start(&stores.pool, &held, job.id, job.attempt, None).await {
-        Ok(Start::Started { .. }) => {}
-        Ok(Start::Ended | Start::Expired | Start::OtherAccount) => return Done::Ack,
-        Ok(Start::Fenced) | Err(_) => return Done::Again,
-        Ok(Start::Overtaken) => {
-            let _ = queue::lanes::rebuild(&stores.pool, &stores.redis, job.tenant, job.session).await;
-            return Done::Again;
-        }
-    }
-    let _ = steps.send(Step::Started(job.id, Instant::now()));
-    let outcome = Outcome::Succeeded { evidence: None, result: None };
-    match store::outcomes::record(&stores.pool, &held, &job, &outcome).await {
-        Ok(Recorded::Written(events)) => {
-            let _ = queue::events::publish(&stores.pool, &stores.redis, job.tenant, &events).await;
-            let _ = steps.send(Step::Ended);
-            Done::Ack
-        }
-        Ok(Recorded::Already) => Done::Ack,
-        Ok(Recorded::Fenced) | Err(_) => Done::Again,
-    }
 }
