@@ -18,7 +18,7 @@ const ROUNDS: usize = 3;
 const WARM: usize = 500;
 const WITHIN: Duration = Duration::from_secs(120);
 /// What clients send; the rest is what scripts call.
-const SENT: [&str; 6] = ["eval", "evalsha", "brpop", "lpush", "bzpopmin", "publish"];
+const SENT: [&str; 5] = ["eval", "evalsha", "brpop", "lpush", "bzpopmin"];
 
 /// Whose consumer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,7 +151,7 @@ impl Bench {
 
     /// Jobs come one by one to a consumer that waits for them.
     async fn paced(&self, whose: Whose, lanes: usize, measured: &mut Measured) -> Result<(), Error> {
-        let (count, pause) = if lanes == 1 { (1000, Duration::from_millis(5)) } else { (2500, Duration::from_millis(2)) };
+        let (count, pause) = if lanes == 1 { (1000, Duration::from_millis(10)) } else { (2500, Duration::from_millis(4)) };
         let mut producer = self.producer(whose, lanes).await?;
         let consumer = self.consumer(whose, lanes, count)?;
         until("a consumer", WITHIN, || async { consumer.log().lines().any(|line| line == "ready").then_some(()) }).await;
