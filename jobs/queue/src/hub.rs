@@ -181,6 +181,16 @@ impl Hub {
         }
     }
 
+    /// When nothing of the session runs, and nothing has to be removed from a lane of it.
+    pub async fn session_idle(&self, session: SessionId) {
+        let mut ends = self.ends.subscribe();
+        while self.find(session).is_some_and(|owned| !owned.slots().iter().all(|slot| slot.is_idle())) {
+            if ends.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn wake_all(self: &Arc<Self>, owned: &Arc<Owned>) {
         for lane in Lane::ALL {
             self.wake(owned, lane);

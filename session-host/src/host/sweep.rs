@@ -30,7 +30,7 @@ async fn sweep(services: &Services) -> Result<usize, Error> {
     if found.is_empty() {
         return Ok(0);
     }
-    let named = store::within(store::owned::profiles_in_use(&services.pool, &found)).await?;
+    let named = store::within(store::profiles::in_use(&services.pool, &found)).await?;
     let looked_at = found.into_iter().map(|id| (id.to_string(), named.contains(&id))).collect::<Vec<_>>();
     let sweep = move || looked_at.iter().filter(|(id, named)| browser::sweep_profile(&data, id, *named)).count();
     Ok(tokio::task::spawn_blocking(sweep).await?)
