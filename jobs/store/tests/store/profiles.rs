@@ -14,13 +14,13 @@ use crate::support::{OURS, Store};
 /// Begins in a directory, and answers which.
 async fn begin(store: &Store, held: &Held, source: Source<'_>) -> ProfileId {
     let profile = ProfileId::new();
-    assert!(profiles::begin(&store.pool, held, profile, 150, source).await.unwrap());
+    assert!(profiles::begin(&store.pool, held, profile, 150, source).await.expect("answers"));
     profile
 }
 
 async fn data_key(store: &Store) -> sealed::DataKey {
-    sealed::keep_data_key(&store.pool, store.tenant, b"sealed").await.unwrap();
-    sealed::data_key(&store.pool, store.tenant).await.unwrap().expect("it was kept")
+    sealed::keep_data_key(&store.pool, store.tenant, b"sealed").await.expect("answers");
+    sealed::data_key(&store.pool, store.tenant).await.expect("answers").expect("it was kept")
 }
 
 /// Takes a snapshot of the directory; `None` where it does not count.
@@ -28,23 +28,26 @@ async fn take(store: &Store, held: &Held, profile: ProfileId, object: &str) -> O
     let key = data_key(store).await;
     let uploaded =
         Uploaded { profile, object, digest: b"digest", size: 7, data_key: key.id, object_key: b"key", browser_major: 150, marker: "word" };
-    if !profiles::begin_upload(&store.pool, held, object).await.unwrap() {
+    if !profiles::begin_upload(&store.pool, held, object).await.expect("answers") {
         return None;
     }
-    profiles::add(&store.pool, held, &uploaded).await.unwrap()
+    profiles::add(&store.pool, held, &uploaded).await.expect("answers")
 }
 
 async fn usable(store: &Store, held: &Held) -> Vec<Snapshot> {
-    profiles::snapshots(&store.pool, held).await.unwrap().expect("ours")
+    profiles::snapshots(&store.pool, held).await.expect("answers").expect("ours")
 }
 
 async fn text(store: &Store, query: &str) -> String {
-    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select coalesce(({query})::text, 'null')"))).fetch_one(&store.pool).await.unwrap()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select coalesce(({query})::text, 'null')")))
+        .fetch_one(&store.pool)
+        .await
+        .expect("answers")
 }
 
 async fn gap(store: &Store, held: &Held) -> Option<String> {
-    let events = owned::announce_owed_gap(&store.pool, held).await.unwrap()?;
-    Some(events[0].data["gap"]["from"].as_str().unwrap().to_owned())
+    let events = owned::announce_owed_gap(&store.pool, held).await.expect("answers")?;
+    Some(events[0].data["gap"]["from"].as_str().expect("a time").to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
