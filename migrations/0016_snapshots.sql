@@ -14,7 +14,9 @@ create table object_leftover (
     object text primary key,
     tenant uuid not null,
     made_at timestamptz not null default clock_timestamp(),
-    due_at timestamptz not null
+    due_at timestamptz not null,
+    -- What session.profile_starts was when the upload began; null where a row named the object.
+    starts bigint
 );
 create index object_leftover_due_idx on object_leftover (due_at);
 
@@ -41,5 +43,7 @@ alter table session
     add column profile_major integer not null default 0,
     -- Whether a browser was started in it since its newest snapshot.
     add column profile_changed boolean not null default true,
+    -- How many browsers were started in its directories: a snapshot of what was before the newest one comes too late to count.
+    add column profile_starts bigint not null default 0,
     -- Where a gap that is owed begins, if it is known better than by the session's states.
     add column gap_from timestamptz;

@@ -100,7 +100,7 @@ pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, s
         Source::Restored { snapshot, whole } => (false, Some(snapshot), whole),
     };
     let done = sqlx::query!(
-        "update session s set profile = $4, profile_changed = true,
+        "update session s set profile = $4, profile_changed = true, profile_starts = s.profile_starts + 1,
                 profile_major = case when $7 then greatest(s.profile_major, $6) else $6 end,
                 profile_marker = case when $7 then s.profile_marker else p.marker end,
                 profile_row_id = case when $7 then s.profile_row_id else coalesce(p.max_row_id, 0) end,
@@ -209,9 +209,9 @@ pub async fn snapshots(pool: &PgPool, held: &Held) -> Result<Option<Vec<Snapshot
 /// [`crate::StoreError`].
 pub async fn begin_upload(pool: &PgPool, held: &Held, object: &str) -> Result<bool> {
     let done = sqlx::query!(
-        "with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update)
-         insert into object_leftover (object, tenant, due_at)
-         select $4, held.tenant, clock_timestamp() + make_interval(hours => $5) from held",
+        "with held as (select tenant, profile_starts from session where id = $1 and epoch = $2 and owner = $3 for no key update)
+         insert into object_leftover (object, tenant, due_at, starts)
+         select $4, held.tenant, clock_timestamp() + make_interval(hours => $5), held.profile_starts from held",
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -245,16 +245,19 @@ pub struct Uploaded<'a> {
 }
 
 /// Makes an uploaded object a snapshot: from now on it may be used, and a session that goes on from it has missed nothing. `None`: no longer
-/// ours, or it took so long that the object was swept. Said again after a lost answer it finds what it has made.
+/// ours, or it took so long that another browser was started meanwhile or the object was swept. Said again after a lost answer it finds what
+/// it has made.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn add(pool: &PgPool, held: &Held, uploaded: &Uploaded<'_>) -> Result<Option<SnapshotId>> {
     let row = sqlx::query!(
         r#"with held as (
-                    select tenant, account, profile_row_id from session
+                    select tenant, account, profile_row_id, profile_starts from session
                      where id = $1 and epoch = $2 and owner = $3 and profile = $4 and account is not null for no key update),
-                announced as (delete from object_leftover o using held where o.object = $5 and o.tenant = held.tenant returning o.made_at),
+                announced as (
+                    delete from object_leftover o using held
+                     where o.object = $5 and o.tenant = held.tenant and o.starts = held.profile_starts returning o.made_at),
                 added as (
                     insert into profile_snapshot (session, epoch, n, tenant, profile, object, digest, size, data_key, object_key,
                            browser_major, marker, account, max_row_id, taken_at)

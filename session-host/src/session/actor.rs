@@ -186,7 +186,7 @@ impl Actor {
                 Next::Gone => return After::Restart,
                 Next::Order(order) => self.obey(order, browser, heard).await,
                 Next::Takeover => self.takeover_due(browser).await,
-                Next::Recycle => self.recycle().await,
+                Next::Recycle => self.recycle(),
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -333,7 +333,7 @@ impl Actor {
 
     /// Ready, registered and MAIN, and the account is the session's: open the lanes, look for what was missed.
     async fn work(&mut self) {
-        if !self.bound || self.visit || self.is_quiet() || self.state == SessionState::Working && *self.shared.working.borrow() {
+        if !self.bound || self.visit || self.state == SessionState::Working && *self.shared.working.borrow() {
             return;
         }
         (self.restarts, self.qr_lists) = (0, 0);
@@ -348,7 +348,7 @@ impl Actor {
 
     pub(super) fn set_working(&self, works: bool) {
         let changed = self.shared.working.send_if_modified(|now| std::mem::replace(now, works) != works);
-        if changed && works {
+        if changed && works && !self.is_quiet() {
             self.shared.services.hub.open(self.shared.session());
         } else if changed {
             self.shared.services.hub.close_lanes(self.shared.session());

@@ -22,7 +22,7 @@ pub(super) enum Recycle {
     No,
     /// For this time; how often it was put off; and since when it works.
     At(Instant, u32, Instant),
-    /// For what is under way, until this time. Nothing new is started.
+    /// For what is under way, until this time: it may use the page, and nothing new is taken.
     Quiet(Instant),
 }
 
@@ -60,7 +60,7 @@ impl Actor {
     }
 
     /// What is to be done.
-    pub(super) async fn recycle(&mut self) -> Option<After> {
+    pub(super) fn recycle(&mut self) -> Option<After> {
         let timings = self.shared.services.timings.clone();
         match self.recycle {
             Recycle::No => None,
@@ -69,21 +69,36 @@ impl Actor {
                 None
             }
             Recycle::At(..) => {
-                self.set_working(false);
+                self.shared.services.hub.close_lanes(self.shared.session());
                 self.recycle = Recycle::Quiet(Instant::now() + timings.drain_jobs_within());
                 None
             }
-            Recycle::Quiet(until) if Instant::now() < until => Some(After::Recycle),
+            Recycle::Quiet(until) if Instant::now() < until => self.still_quiet(),
             // Something takes long: later.
             Recycle::Quiet(_) => {
                 let now = Instant::now();
                 self.recycle = Recycle::At(now + timings.drain_jobs_within() * 10, HISTORY_WAITS, now);
-                self.judge().await
+                if *self.shared.working.borrow() {
+                    self.shared.services.hub.open(self.shared.session());
+                }
+                None
             }
         }
     }
 
-    /// Whether jobs wait for the browser to be replaced.
+    /// A job that was being taken when the lanes were closed may have come since: from here on such a one waits for the next browser, and one
+    /// that came before is seen.
+    fn still_quiet(&self) -> Option<After> {
+        let worked = *self.shared.working.borrow();
+        self.set_working(false);
+        if self.shared.services.hub.session_is_idle(self.shared.session()) {
+            return Some(After::Recycle);
+        }
+        self.set_working(worked);
+        None
+    }
+
+    /// Whether jobs wait in their lanes for the browser to be replaced.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.recycle, Recycle::Quiet(_))
     }

@@ -119,6 +119,21 @@ async fn a_stale_owner_makes_nothing_count_and_a_lost_answer_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_comes_after_the_next_browser_was_started_does_not_count() {
+    let store = Store::start().await;
+    let profile = begin(&store, &store.held, Source::Empty).await;
+    let key = data_key(&store).await;
+    let uploaded =
+        Uploaded { profile, object: "a/1", digest: b"d", size: 1, data_key: key.id, object_key: b"k", browser_major: 150, marker: "word" };
+    assert!(profiles::begin_upload(&store.pool, &store.held, "a/1").await.unwrap());
+    // Its time was over, and the session went on in the same directory; the statement comes all the same.
+    assert!(profiles::begin(&store.pool, &store.held, profile, 150, Source::Kept).await.unwrap());
+    assert_eq!(profiles::add(&store.pool, &store.held, &uploaded).await.unwrap(), None);
+    assert!(owned::load(&store.pool, &store.held).await.unwrap().unwrap().changed, "what the browser did since is in no snapshot");
+    assert_eq!(store.count("select count(*) from object_leftover").await, 1, "it is swept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_generations_stay_and_older_ones_go_only_once_a_newer_one_was_worked_in() {
     let store = Store::start().await;
     let profile = begin(&store, &store.held, Source::Empty).await;
