@@ -104,7 +104,7 @@ impl Actor {
             self.signal(Signal::Stopped).await; // it is, for whoever asked; what follows is ours
         }
         let keeps = matches!(after, After::End(Ending::Stop | Ending::Drain) | After::Recycle);
-        if let (true, true, Some(marker)) = (keeps, closed, &self.safe.marker) {
+        if let (true, Some(marker)) = (keeps && closed && self.has_worked(), &self.safe.marker) {
             self.safe.taken = snapshots::take(&shared, &profile, marker).await.or(self.safe.taken);
         }
         if matches!(after, After::End(Ending::None)) {

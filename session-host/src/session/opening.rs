@@ -155,9 +155,10 @@ impl Actor {
         let _ = until_known(&self.shared, || profiles::refuse(pool, held, snapshot.id, why)).await;
     }
 
-    /// Nothing that was kept of the link can be used. `elsewhere`: here, as things are, so it is kept, and an operator asked.
+    /// Nothing that was kept of the link can be used. `elsewhere`: here, as things are, so it is kept, and an operator asked; but who logs the
+    /// account out wants to be rid of it.
     async fn lost(&mut self, elsewhere: bool) -> Result<Opened, Failed> {
-        if elsewhere {
+        if elsewhere && !self.visit {
             return Ok(Opened::Ends(self.give_up(Signal::GaveUp(Reason::ProfileLost)).await));
         }
         // Before the row names no directory: after a death in between it is announced twice, never not at all.

@@ -98,6 +98,11 @@ impl Actor {
         None
     }
 
+    /// Whether this browser has worked, and its storage is known to be marked: of another one no snapshot is taken.
+    pub(super) fn has_worked(&self) -> bool {
+        !matches!(self.recycle, Recycle::No)
+    }
+
     /// Whether jobs wait in their lanes for the browser to be replaced.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.recycle, Recycle::Quiet(_))

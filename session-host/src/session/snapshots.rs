@@ -1,6 +1,6 @@
 //! Profiles that outlive their machine: taken of a browser that has closed cleanly, sealed, put into the object store, and made count by a row.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use contract::{ProfileId, fault_point};
 use futures::StreamExt;
@@ -19,7 +19,7 @@ use tokio::{
 use super::{Services, Shared, recorder::until_known};
 use crate::{
     browser::ProfileDir,
-    snapshot::{self, Packed, Unusable},
+    snapshot::{self, Packed, Scratch, Unusable},
 };
 
 /// What is read and written at once.
@@ -45,20 +45,8 @@ fn here(why: impl Into<Failed>) -> NotRestored {
     NotRestored::Here(why.into())
 }
 
-/// A file that goes with its name.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// A file of our own on the profiles' disk: as private as they are.
-async fn scratch(services: &Services) -> std::io::Result<PathBuf> {
-    let folder = services.browsers.config().data_dir.join("snapshots");
-    tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).await?;
-    Ok(folder.join(contract::EventId::new().to_string()))
+fn scratch(services: &Services) -> std::io::Result<Scratch> {
+    Scratch::new(&services.browsers.config().data_dir)
 }
 
 /// Takes a snapshot of a directory whose browser has closed cleanly. `None`: there is none, and the log says why; the session is not held up
@@ -93,7 +81,7 @@ async fn take_once(shared: &Shared, profile: &Arc<ProfileDir>, marker: &str) -> 
         return Err("no longer the owner".into());
     }
     let (data_key, sealer) = data_key(services, held).await?;
-    let (directory, file, session) = (profile.clone(), scratch(services).await?, *held.session().uuid().as_bytes());
+    let (directory, file, session) = (profile.clone(), scratch(services)?, *held.session().uuid().as_bytes());
     // Holds the directory until it is through, whoever stops waiting for it: no browser may write there meanwhile.
     let packing = move || snapshot::pack(directory.path(), file, &sealer, &session);
     let packed = tokio::task::spawn_blocking(packing).await??;
@@ -152,12 +140,12 @@ pub(super) async fn restore(shared: &Shared, snapshot: &Snapshot) -> Result<Arc<
     let (services, held, began) = (&shared.services, shared.lease.held(), Instant::now());
     // Here only: a host with another master key says nothing about the snapshot.
     let sealer = services.sealer.with_data_key(held.tenant().uuid().as_bytes(), &snapshot.data_key).map_err(here)?;
-    let file = Scratch(scratch(services).await.map_err(here)?);
-    download(shared, snapshot, &file.0).await?;
+    let file = scratch(services).map_err(here)?;
+    download(shared, snapshot, file.path()).await?;
     let data = &services.browsers.config().data_dir;
     let profile = ProfileDir::open(data, &ProfileId::new().to_string()).await.map_err(here)?;
     let (directory, session, snapshot) = (profile.clone(), *held.session().uuid().as_bytes(), snapshot.clone());
-    let unpack = move || snapshot::unpack(&file.0, &snapshot.digest, &sealer, &session, &snapshot.object_key, directory.path());
+    let unpack = move || snapshot::unpack(file.path(), &snapshot.digest, &sealer, &session, &snapshot.object_key, directory.path());
     let why = match tokio::task::spawn_blocking(unpack).await.map_err(here)? {
         Ok(()) => {
             let took = began.elapsed();
@@ -188,7 +176,7 @@ async fn download(shared: &Shared, snapshot: &Snapshot, to: &std::path::Path) ->
     let mut pause = ASK_AGAIN;
     loop {
         match download_once(shared, snapshot, to).await {
-            Ok(digest) if digest == snapshot.digest => return Ok(()),
+            Ok(Some(digest)) if digest == snapshot.digest => return Ok(()),
             Ok(_) => return Err(NotRestored::Refused(Refused::Corrupt)),
             Err(Broken::Store(why)) if why.is_missing() => return Err(here(why)),
             Err(Broken::Store(why)) => tracing::warn!(session = %shared.session(), error = %why, "a snapshot cannot be read yet"),
@@ -204,16 +192,19 @@ enum Broken {
     Disk(std::io::Error),
 }
 
-async fn download_once(shared: &Shared, snapshot: &Snapshot, to: &std::path::Path) -> Result<Vec<u8>, Broken> {
+/// The digest of what came. `None`: more than there can be, and the disk is not filled with it.
+async fn download_once(shared: &Shared, snapshot: &Snapshot, to: &std::path::Path) -> Result<Option<Vec<u8>>, Broken> {
     let mut parts = shared.services.objects.read(&snapshot.object).await.map_err(Broken::Store)?;
     let mut file =
         tokio::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).await.map_err(Broken::Disk)?;
-    let mut digest = Context::new(&SHA256);
+    let (mut digest, mut left) = (Context::new(&SHA256), u64::try_from(snapshot.size).unwrap_or(0));
     while let Some(part) = parts.next().await {
         let part = part.map_err(Broken::Store)?;
+        let Some(rest) = left.checked_sub(part.len() as u64) else { return Ok(None) };
+        left = rest;
         digest.update(&part);
         file.write_all(&part).await.map_err(Broken::Disk)?;
     }
     file.flush().await.map_err(Broken::Disk)?;
-    Ok(digest.finish().as_ref().to_vec())
+    Ok(Some(digest.finish().as_ref().to_vec()))
 }

@@ -5,9 +5,11 @@
 
 mod pack;
 mod pipes;
+mod scratch;
 mod unpack;
 
 pub use pack::{Packed, pack};
+pub use scratch::{Scratch, sweep};
 pub use unpack::{Unusable, unpack};
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use service::seal::{Purpose, Sealer};
 
-use super::pipes::Seal;
+use super::{pipes::Seal, scratch::Scratch};
 
 /// Measured: more costs more time than it saves bytes.
 const LEVEL: i32 = 3;
@@ -54,7 +54,7 @@ const LEFT_OUT: [&str; 33] = [
 /// A packed profile. The file goes with it.
 #[derive(Debug)]
 pub struct Packed {
-    file: PathBuf,
+    file: Scratch,
     /// SHA-256 of the file.
     pub digest: [u8; 32],
     /// The file's size.
@@ -68,23 +68,17 @@ pub struct Packed {
 impl Packed {
     /// Where it lies.
     pub fn file(&self) -> &Path {
-        &self.file
+        self.file.path()
     }
 }
 
-impl Drop for Packed {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
-    }
-}
-
-/// Packs and seals `directory` into a new `file`. Blocks.
+/// Packs and seals `directory` into `file`. Blocks.
 ///
 /// # Errors
 /// The file system's. Nothing is left behind then.
-pub fn pack(directory: &Path, file: PathBuf, sealer: &Sealer, session: &[u8; 16]) -> io::Result<Packed> {
+pub fn pack(directory: &Path, file: Scratch, sealer: &Sealer, session: &[u8; 16]) -> io::Result<Packed> {
     let (key, sealing) = sealer.stream(Purpose::Snapshot, session).map_err(io::Error::other)?;
-    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file.path())?;
     let mut packed = Packed { file, digest: [0; 32], size: 0, plain: 0, key };
     let mut archive = tar::Builder::new(zstd::Encoder::new(Seal::new(sealing, BufWriter::new(out)), LEVEL)?);
     packed.plain = add(&mut archive, directory, Path::new(""))?;

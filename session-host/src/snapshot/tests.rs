@@ -30,7 +30,7 @@ impl Folder {
     }
 
     fn pack(&self, sealer: &Sealer) -> Packed {
-        pack(&self.0.join("profile"), self.0.join("packed"), sealer, &SESSION).unwrap()
+        pack(&self.0.join("profile"), Scratch::new(&self.0).unwrap(), sealer, &SESSION).unwrap()
     }
 
     fn empty(&self, name: &str) -> PathBuf {
@@ -109,7 +109,7 @@ fn a_profile_comes_back_as_it_was_without_caches_links_and_locks_and_shows_nothi
 }
 
 #[test]
-fn a_snapshot_that_was_changed_cut_or_is_anothers_is_refused_with_the_reason() {
+fn a_snapshot_that_was_changed_cut_or_belongs_to_another_is_refused_with_the_reason() {
     let folder = Folder::new("refused");
     folder.write("Default/IndexedDB/000003.log", &b"0123456789abcdef".repeat(30_000));
     let ours = sealer(&TENANT);
@@ -131,7 +131,7 @@ fn a_snapshot_that_was_changed_cut_or_is_anothers_is_refused_with_the_reason() {
     assert!(matches!(attempt("cut2", cut, &digest_of(cut), &ours, &SESSION, &packed.key), Err(Unusable::Sealed)));
     assert!(matches!(attempt("session", &whole, &packed.digest, &ours, &[8; 16], &packed.key), Err(Unusable::Sealed)));
     assert!(matches!(attempt("tenant", &whole, &packed.digest, &sealer(&[2; 16]), &SESSION, &packed.key), Err(Unusable::Sealed)));
-    let other = pack(&folder.0.join("profile"), folder.0.join("other"), &ours, &SESSION).unwrap();
+    let other = folder.pack(&ours);
     assert!(matches!(attempt("key", &whole, &packed.digest, &ours, &SESSION, &other.key), Err(Unusable::Sealed)));
     assert!(attempt("good", &whole, &packed.digest, &ours, &SESSION, &packed.key).is_ok());
 }
@@ -142,9 +142,25 @@ fn a_disk_that_takes_no_more_is_no_fault_of_the_snapshot() {
     folder.write("Default/x", b"x");
     let sealer = sealer(&TENANT);
     let packed = folder.pack(&sealer);
-    let nowhere = folder.0.join("packed"); // a file where a directory is needed
+    let nowhere = packed.file().to_owned(); // a file where a directory is needed
     let refused = unpack(packed.file(), &packed.digest, &sealer, &SESSION, &packed.key, &nowhere);
     assert!(matches!(refused, Err(Unusable::Io(_))), "{refused:?}");
+}
+
+#[test]
+fn what_a_killed_host_left_on_its_way_goes_by_its_age_and_what_is_under_way_stays() {
+    let folder = Folder::new("left");
+    folder.write("Default/x", b"x");
+    let under_way = folder.pack(&sealer(&TENANT));
+    let left = Scratch::new(&folder.0).unwrap();
+    let file = fs::File::create(left.path()).unwrap();
+    std::mem::forget(left);
+    let day = std::time::Duration::from_secs(24 * 3600);
+    assert_eq!(sweep(&folder.0, day).unwrap(), 0);
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(sweep(&folder.0, day).unwrap(), 1);
+    assert!(under_way.file().exists());
+    assert_eq!(sweep(&folder.0.join("elsewhere"), day).unwrap(), 0, "nothing was ever packed");
 }
 
 /// Prints how large and how fast, for docs/reliability.md: 40 MB that compress to a third, as LevelDB's files of text do.

@@ -124,6 +124,16 @@ async fn a_session_moves_between_hosts_with_disks_of_their_own_without_linking_a
         "true true false",
         "the newest was not opened yet, and the two before it stay"
     );
+    // The oldest is not wanted any more.
+    stack.postgres.sql(
+        "with gone as (delete from profile_snapshot where (epoch, n) = (select epoch, n from profile_snapshot order by 1, 2 limit 1) returning *)
+         insert into object_leftover (object, tenant, due_at) select object, tenant, now() from gone",
+    );
+    let _worker = stack.try_worker(r#"{"lookEveryMs": 100, "everyMs": {"snapshots.sweep": 200}}"#).await.unwrap();
+    until_true("its object to go", SOON, async || row(&stack, "select count(*) from object_leftover") == "0").await;
+    let left = objects(&stack).into_iter().map(|path| path.strip_prefix(stack.objects()).unwrap().display().to_string());
+    let named = row(&stack, "select string_agg(object, ' ' order by object collate \"C\") from profile_snapshot");
+    assert_eq!(left.collect::<Vec<_>>().join(" "), named, "the others stay");
     for line in ["snapshot taken", "profile restored"] {
         eprintln!("{}", lines(&stack, line));
     }
@@ -241,4 +251,47 @@ async fn an_upload_that_stalls_or_dies_leaves_the_older_generation_and_says_what
     works(&stack, &ana, "four").await;
     assert_eq!(gaps(&ana).await.len(), 2);
     assert_eq!(stack.sim.stats().await["refs"], refs);
+}
+
+/// An operator is asked, and nothing is given up.
+async fn cannot_read(stack: &Stack, ana: &Tenant) {
+    ana.client.until_state("failed", SOON).await;
+    let status = ana.client.get("/api/whatsapp/status").await.ok();
+    assert_eq!((&status["reason"], &status["userAction"]), (&json!("profile_lost"), &json!("ask_operator")));
+    assert_eq!(row(stack, "select count(*) from profile_snapshot where refused is null"), "1", "it may be good");
+}
+
+#[tokio::test]
+async fn objects_that_are_not_there_cost_no_link_until_it_is_let_go_of_and_a_browser_that_never_worked_is_not_kept() {
+    let (mut stack, a, ana) = linked(json!({})).await;
+    let refs = stack.sim.stats().await["refs"].clone();
+    works(&stack, &ana, "one").await;
+    leaves(a).await;
+    let deaf = stack.sim.fault(json!({"kind": "refuse_connect", "account": OURS})).await;
+    let b = stack.host_elsewhere("b").await;
+    until_true("a browser", SOON, async || !b.browsers().is_empty()).await;
+    leaves(b).await;
+    assert_eq!(row(&stack, "select count(*) from profile_snapshot"), "1");
+    stack.sim.clear_fault(deaf).await;
+
+    // As where a host looks into another directory than the others.
+    let (there, aside) = (stack.objects().join("snapshots"), stack.objects().join("aside"));
+    fs::rename(&there, &aside).unwrap();
+    let c = stack.host_elsewhere("c").await;
+    cannot_read(&stack, &ana).await;
+    fs::rename(&aside, &there).unwrap();
+    ana.client.post("/api/whatsapp/start", json!({})).await.ok();
+    works(&stack, &ana, "two").await;
+    assert_eq!(stack.sim.stats().await["refs"], refs, "no code was asked for");
+
+    // They are gone for good.
+    burns_down(c).await;
+    fs::remove_dir_all(&there).unwrap();
+    let _d = stack.host_elsewhere("d").await;
+    cannot_read(&stack, &ana).await;
+    ana.client.post("/api/whatsapp/logout", json!({})).await.ok();
+    ana.client.until_state("logged_out", SOON).await;
+    assert_eq!(row(&stack, "select count(*) from profile_snapshot"), "0");
+    ana.link(&stack.sim, OURS).await;
+    works(&stack, &ana, "three").await;
 }
