@@ -81,6 +81,8 @@ impl Actor {
                 }
             }
             let Some(snapshot) = snapshots.pop() else { break };
+            // It may take long, and the session must not seem to work meanwhile.
+            self.signal(Signal::BrowserStarting).await;
             match self.unless_told_to_end(snapshots::restore(&shared, &snapshot)).await {
                 Err(ending) => return Ok(Opened::Ends(After::End(ending))),
                 Ok(Ok(directory)) => {

@@ -289,6 +289,9 @@ async fn objects_that_are_not_there_cost_no_link_until_it_is_let_go_of_and_a_bro
     fs::remove_dir_all(&there).unwrap();
     let _d = stack.host_elsewhere("d").await;
     cannot_read(&stack, &ana).await;
+    let mut told = ana.client.events(0).await;
+    told.retain(|event| event["type"] == "session.status");
+    assert_eq!(told[told.len() - 2]["data"]["session"]["state"], "reconnecting", "it did not seem to work until then");
     ana.client.post("/api/whatsapp/logout", json!({})).await.ok();
     ana.client.until_state("logged_out", SOON).await;
     assert_eq!(row(&stack, "select count(*) from profile_snapshot"), "0");
