@@ -16,7 +16,10 @@ use std::{
 use contract::{Ephemeral, Event, TenantId};
 use redis::streams::StreamRangeReply;
 use store::{PgPool, StoreError};
-use tokio::sync::{Notify, broadcast};
+use tokio::{
+    sync::{Notify, broadcast},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -48,11 +51,16 @@ pub async fn tell(redis: &Redis, told: &Ephemeral) -> Result<(), QueueError> {
     Ok(redis::cmd("PUBLISH").arg(keys::new_events(told.tenant)).arg(text).query_async(&mut redis.shared()).await?)
 }
 
+/// For how long an event may be told as it was read. It may have been erased since, and is read again after that; so is nothing of it told
+/// any more by whoever follows the log, once so long has passed since an erasure emptied it.
+pub const AS_READ: Duration = Duration::from_secs(5);
+
 /// An event of the log, and its JSON: written once, however many are shown it.
 #[derive(Debug)]
 pub struct Logged {
     event: Event,
     json: OnceLock<Box<str>>,
+    read: Instant,
 }
 
 impl Logged {
@@ -61,11 +69,16 @@ impl Logged {
         // An envelope is always JSON.
         self.json.get_or_init(|| serde_json::to_string(&self.event).unwrap_or_default().into_boxed_str())
     }
+
+    /// Whether it may be told as it is: see [`AS_READ`].
+    pub fn is_fresh(&self) -> bool {
+        self.read.elapsed() < AS_READ
+    }
 }
 
 impl From<Event> for Logged {
     fn from(event: Event) -> Self {
-        Self { event, json: OnceLock::new() }
+        Self { event, json: OnceLock::new(), read: Instant::now() }
     }
 }
 
@@ -328,8 +341,7 @@ impl Follow {
     /// The next event. May be dropped and called again: nothing is lost.
     pub async fn next(&mut self) -> Arc<Logged> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                self.last = event.seq;
+            if let Some(event) = self.take_ready() {
                 return event;
             }
             if self.known > self.last {
@@ -337,7 +349,7 @@ impl Follow {
                 continue;
             }
             match self.events.recv().await {
-                Ok(event) if event.seq == self.last + 1 => {
+                Ok(event) if event.seq == self.last + 1 && event.is_fresh() => {
                     self.last = event.seq;
                     self.known = self.known.max(event.seq);
                     return event;
@@ -353,13 +365,12 @@ impl Follow {
     pub async fn batch(&mut self, most: usize) -> Vec<Arc<Logged>> {
         let mut events = vec![self.next().await];
         while events.len() < most {
-            if let Some(event) = self.ready.pop_front() {
-                self.last = event.seq;
+            if let Some(event) = self.take_ready() {
                 events.push(event);
                 continue;
             }
             match self.events.try_recv() {
-                Ok(event) if event.seq == self.last + 1 && self.known <= self.last => {
+                Ok(event) if event.seq == self.last + 1 && self.known <= self.last && event.is_fresh() => {
                     self.last = event.seq;
                     self.known = event.seq;
                     events.push(event);
@@ -373,6 +384,18 @@ impl Follow {
             }
         }
         events
+    }
+
+    /// What was fetched, while it may be told as it is; after that it is known to exist, and fetched again.
+    fn take_ready(&mut self) -> Option<Arc<Logged>> {
+        let event = self.ready.pop_front()?;
+        if event.is_fresh() {
+            self.last = event.seq;
+            return Some(event);
+        }
+        self.known = self.known.max(self.ready.back().unwrap_or(&event).seq);
+        self.ready.clear();
+        None
     }
 
     /// What is told from now on and is in no log.

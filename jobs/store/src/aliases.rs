@@ -108,7 +108,8 @@ pub async fn observe(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&s
 async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<Known>, bool)>> {
     let aliases: Vec<String> = names.iter().map(ToString::to_string).collect();
     let rows = sqlx::query!(
-        r#"select n.name as "alias?", c.id as "chat?", c.lid, c.phone, veiled(s.tenant, s.id, $5) is not null as "erased!"
+        r#"select n.name as "alias?", c.id as "chat?", c.lid, c.phone, veiled(s.tenant, s.id, $5) is not null as "erased!",
+                  coalesce(c.lid, c.erased_lid) not in ($6, erased_name(s.tenant, $6)) as of_another
              from session s
              left join unnest($5::text[]) n (name) on true
              left join lateral (
@@ -121,7 +122,8 @@ async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<
         held.epoch(),
         held.owner().uuid(),
         held.tenant().uuid(),
-        &aliases
+        &aliases,
+        lid_of(names)
     )
     .fetch_all(pool)
     .await?;
@@ -129,9 +131,11 @@ async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<
         return Ok(None);
     }
     let erased = rows.iter().any(|r| r.erased);
-    let known = |alias: String, chat| Known { alias, chat: ChatId::from_uuid(chat), lid: None, phone: None };
-    let known = rows.into_iter().filter_map(|r| Some(Known { lid: r.lid, phone: r.phone, ..known(r.alias?, r.chat?) })).collect();
-    Ok(Some((known, erased)))
+    let known = rows.into_iter().filter_map(|r| {
+        let (alias, chat) = (r.alias?, ChatId::from_uuid(r.chat?));
+        Some(Known { alias, chat, lid: r.lid, phone: r.phone, of_another: r.of_another.unwrap_or(false) })
+    });
+    Ok(Some((known.collect(), erased)))
 }
 
 async fn make(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) -> Result<()> {
@@ -153,8 +157,9 @@ async fn make(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) ->
                     insert into chat_alias (session, account, alias, chat)
                     select $1, held.account, x.alias, $4 from held, v, unnest(coalesce(v.names, $5)) as x (alias)
                     on conflict do nothing returning chat)
-           insert into chat (id, tenant, session, account, kind, wa_id, lid, phone, name)
+           insert into chat (id, tenant, session, account, kind, wa_id, lid, erased_lid, phone, name)
            select $4, held.tenant, $1, held.account, $6, coalesce(v.names[1], $7), case when v.names is null then $8 end,
+                  case when v.names is not null then erased_name(held.tenant, $8) end,
                   case when v.names is null then $9 end, case when v.names is null then $10 end
              from held, v where exists (select 1 from a)"#,
         held.session().uuid(),
@@ -178,7 +183,8 @@ async fn learn(pool: &PgPool, held: &Held, chat: ChatId, names: &[Jid], title: O
     sqlx::query!(
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 c as (
-                    update chat set lid = coalesce($6, chat.lid), phone = coalesce($7, chat.phone), name = coalesce(chat.name, $8), wa_id = $9
+                    update chat set lid = coalesce($6, chat.lid), erased_lid = case when $6 is null then chat.erased_lid end,
+                           phone = coalesce($7, chat.phone), name = coalesce(chat.name, $8), wa_id = $9
                       from held
                      where chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null and veiled(held.tenant, $1, $5) is null
                     returning chat.id)

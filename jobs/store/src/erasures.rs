@@ -175,7 +175,8 @@ pub async fn forget_names(pool: &PgPool, scope: Scope, job: JobId, person: &Pers
                insert into chat_alias (session, account, alias, chat)
                select distinct on (1, 2, 3) session, account, erased_name($1, alias), chat from gone on conflict do nothing),
                shells as (
-               update chat set wa_id = erased_name($1, wa_id), lid = null, phone = null, name = null from silent
+               update chat set wa_id = erased_name($1, wa_id), lid = null, erased_lid = coalesce(erased_name($1, lid), erased_lid), phone = null,
+                      name = null from silent
                 where chat.tenant = $1 and chat.id = any($4)
                   and (chat.wa_id not like 'erased:%' or coalesce(chat.lid, chat.phone, chat.name) is not null)
                returning 1),

@@ -35,12 +35,15 @@ const ROUNDS: usize = 3;
 /// Deliveries of a round, whatever the number of endpoints.
 const DELIVERIES: i64 = 20_000;
 
-struct Bench {
-    db: PgPool,
+/// A worker, and how to give it something to tell.
+pub struct Bench {
+    /// The installation's rows.
+    pub db: PgPool,
     redis: queue::Redis,
     sealer: Sealer,
     worker: Worker,
     receiver: SocketAddr,
+    _receiving: Process,
 }
 
 /// A number of deliveries, and what they took.
@@ -55,19 +58,13 @@ struct Took {
 /// What the servers said.
 pub async fn measure(report: &mut Report) -> Result<(), Error> {
     let mut stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;
-    let receiver = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let _receiver = own(&stack, "receiver", &["receive", &receiver.to_string()])?;
-    until("the receiver", Duration::from_secs(10), || async { TcpStream::connect(receiver).await.ok() }).await;
-    let keys = MasterKeys { master_key: stack.master_key().into(), master_key_previous: None };
-    let (db, redis) = (stack.db().await, queue::Redis::connect(&stack.redis.url()).await?);
-    let sealer = keys.sealer(Environment::Development)?;
-    let bench = Bench { worker: stack.teller("{}").await, db, redis, sealer, receiver };
+    let bench = Bench::start(&mut stack).await?;
     for endpoints in [1, 50] {
         let tenants = bench.tenants(&stack, endpoints).await?;
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         // The first warms both.
         for round in 0..=ROUNDS {
-            let (a, b) = (bench.ours(&tenants, endpoints).await?, bare(&stack, receiver, endpoints).await?);
+            let (a, b) = (bench.ours(&tenants, endpoints).await?, bare(&stack, bench.receiver, endpoints).await?);
             if round > 0 {
                 ours.push(a);
                 theirs.push(b);
@@ -91,6 +88,22 @@ fn own(stack: &Stack, name: &str, args: &[&str]) -> Result<Process, Error> {
 }
 
 impl Bench {
+    /// A worker with its defaults, and the least that can receive.
+    pub async fn start(stack: &mut Stack) -> Result<Self, Error> {
+        let receiver = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let receiving = own(stack, "receiver", &["receive", &receiver.to_string()])?;
+        until("the receiver", Duration::from_secs(10), || async { TcpStream::connect(receiver).await.ok() }).await;
+        let keys = MasterKeys { master_key: stack.master_key().into(), master_key_previous: None };
+        let (db, redis) = (stack.db().await, queue::Redis::connect(&stack.redis.url()).await?);
+        let sealer = keys.sealer(Environment::Development)?;
+        Ok(Self { worker: stack.teller("{}").await, db, redis, sealer, receiver, _receiving: receiving })
+    }
+
+    /// Where the least that can receive listens.
+    pub fn receiver(&self) -> String {
+        format!("http://{}/", self.receiver)
+    }
+
     /// Tenants with five webhooks each, or one with one. Each is told of everything of its tenant.
     async fn tenants(&self, stack: &Stack, endpoints: i64) -> Result<Vec<TenantId>, Error> {
         let each = endpoints.min(5);
@@ -98,31 +111,50 @@ impl Bench {
         for n in 0..endpoints / each {
             let tenant: TenantId = stack.tenant(&format!("hooks{endpoints}x{n}")).await.id.parse()?;
             for _ in 0..each {
-                let id = WebhookId::new();
-                let secret = self.sealer.seal(
-                    Purpose::WebhookSecret,
-                    id.uuid().as_bytes(),
-                    format!("whsec_{}", harness::random_key()).as_bytes(),
-                )?;
-                let insert = "insert into webhook (id, tenant, created_by, name, url, secret, cursor_seq)
-                              select $1, $2, $2, 'bench', $3, $4, seq from tenant_counter where tenant = $2";
-                sqlx::query(insert)
-                    .bind(id.uuid())
-                    .bind(tenant.uuid())
-                    .bind(format!("http://{}/", self.receiver))
-                    .bind(secret)
-                    .execute(&self.db)
-                    .await?;
-                queue::hooks::wake(&self.redis, id).await?;
+                self.endpoint(tenant, &self.receiver()).await?;
             }
             tenants.push(tenant);
         }
+        self.held().await;
+        Ok(tenants)
+    }
+
+    /// A webhook that is told of everything of its tenant.
+    pub async fn endpoint(&self, tenant: TenantId, url: &str) -> Result<(), Error> {
+        let id = WebhookId::new();
+        let secret = format!("whsec_{}", harness::random_key());
+        let secret = self.sealer.seal(Purpose::WebhookSecret, id.uuid().as_bytes(), secret.as_bytes())?;
+        let insert = "insert into webhook (id, tenant, created_by, name, url, secret, cursor_seq)
+                      select $1, $2, $2, 'bench', $3, $4, seq from tenant_counter where tenant = $2";
+        sqlx::query(insert).bind(id.uuid()).bind(tenant.uuid()).bind(url).bind(secret).execute(&self.db).await?;
+        Ok(queue::hooks::wake(&self.redis, id).await?)
+    }
+
+    /// When the worker holds all webhooks.
+    pub async fn held(&self) {
         until("the worker to hold them", Duration::from_secs(20), || async {
             let sql = "select count(*) from webhook where state = 'active' and owner is null";
             (sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.db).await.ok()? == 0).then_some(())
         })
         .await;
-        Ok(tenants)
+    }
+
+    /// Writes messages at the end of a tenant's log, and tells those who listen. Answers the last one's number.
+    pub async fn emit(&self, tenant: TenantId, count: i64) -> Result<i64, Error> {
+        let head: i64 = sqlx::query_scalar(
+            "with c as (update tenant_counter set seq = seq + $2 where tenant = $1 returning seq),
+                  e as (insert into event (tenant, seq, day, id, type, at, session, chat, data)
+                        select $1, c.seq - $2 + n, (now() at time zone 'UTC')::date, gen_random_uuid(), 'message', now(), $1, $1, $3
+                          from c, generate_series(1, $2) n)
+             select seq from c",
+        )
+        .bind(tenant.uuid())
+        .bind(count)
+        .bind(data())
+        .fetch_one(&self.db)
+        .await?;
+        queue::events::catch_up(&self.db, &self.redis, tenant, head).await?;
+        Ok(head)
     }
 
     /// Ends these webhooks: the next ones are measured alone.
@@ -136,19 +168,7 @@ impl Bench {
         sqlx::query("truncate webhook_delivery").execute(&self.db).await?;
         let (began, cpu) = (Instant::now(), self.cpu()?);
         for tenant in tenants {
-            let head: i64 = sqlx::query_scalar(
-                "with c as (update tenant_counter set seq = seq + $2 where tenant = $1 returning seq),
-                      e as (insert into event (tenant, seq, day, id, type, at, session, chat, data)
-                            select $1, c.seq - $2 + n, (now() at time zone 'UTC')::date, gen_random_uuid(), 'message', now(), $1, $1, $3
-                              from c, generate_series(1, $2) n)
-                 select seq from c",
-            )
-            .bind(tenant.uuid())
-            .bind(each)
-            .bind(data())
-            .fetch_one(&self.db)
-            .await?;
-            queue::events::catch_up(&self.db, &self.redis, *tenant, head).await?;
+            self.emit(*tenant, each).await?;
         }
         let sql = "select bool_and(cursor_seq >= (select seq from tenant_counter c where c.tenant = w.tenant)) from webhook w where state = 'active'";
         until("all to be told", Duration::from_secs(120), || async {

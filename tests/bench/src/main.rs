@@ -7,6 +7,7 @@ mod cdp;
 mod fanout;
 mod hooks;
 mod idle;
+mod lag;
 mod lanes;
 mod latency;
 mod load;
@@ -47,6 +48,8 @@ enum Part {
     Idle,
     /// Telling webhooks, beside a bare HTTP client.
     Hooks,
+    /// A tenant's webhook while another tenant's is down, hangs, or catches up.
+    Lag,
     /// One event and a thousand clients, beside a bare socket.io (Node).
     Fanout,
     /// From a phone's message to a webhook and a stream, beside wa-js telling a bare CDP client.
@@ -107,6 +110,9 @@ async fn run(args: &Args) -> Result<(), Error> {
     }
     if wanted(Part::Hooks) {
         hooks::measure(&mut report).await?;
+    }
+    if wanted(Part::Lag) {
+        lag::measure(&mut report).await?;
     }
     if wanted(Part::Fanout) {
         let stack = Stack::with(Settings { timings: "{}".into(), faults: false, ..Settings::default() }).await?;

@@ -229,6 +229,35 @@ async fn nothing_of_an_erased_person_is_left_in_any_store_or_told_by_any_transpo
 }
 
 #[tokio::test]
+async fn what_is_told_while_its_person_is_erased_leaves_no_answer_and_what_waited_behind_it_is_told_as_erased() {
+    let mut stack = Stack::start().await;
+    let (ana, receiver) = (stack.tenant("ana").await, Receiver::start().await);
+    receiver.answers(|got| Reply::Full(200, Vec::new(), got.body["data"]["message"]["text"].to_string().into_bytes()));
+    let hook = json!({"name": "crm", "url": receiver.url("/in"), "types": ["message"], "orderedBy": "chat"});
+    ana.client.post("/api/webhooks", hook).await.ok();
+    let host = Pretend::of(&stack, &ana).await;
+    let chat = host.observe(&[LID, &format!("{DIGITS}@c.us")]).await;
+    let mut at_answer = stack.points().arm_once("webhook.after_response");
+    host.record(chat, "3A01", "tem pão de queijo?", false).await;
+    host.record(chat, "3A02", "segredo nosso", false).await;
+    let _worker = stack.try_worker(QUICK).await.unwrap();
+    let answered = at_answer.arrived().await;
+    let asked = ana.client.post("/api/privacy/erasures", json!({"contact": DIGITS})).await.ok();
+    let ended = ana.client.ended(asked["id"].as_str().unwrap(), SOON).await;
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+
+    answered.reply(Word::Go).await;
+    let got = receiver.until("both messages", SOON, |all| all.len() == 2).await;
+    assert_eq!(got[1].body["data"], json!({"erased": true}), "it had been read before");
+    let settled = "select count(*) from webhook_delivery where state = 'delivered' and type = 'message'";
+    until_true("both to be settled", SOON, async || sqlx::query_scalar::<_, i64>(settled).fetch_one(&host.pool).await.unwrap() == 2).await;
+    let rows = tables(&host.pool).await;
+    for secret in SECRETS {
+        assert_eq!(told(&rows, secret), Vec::<String>::new(), "{secret} is in Postgres");
+    }
+}
+
+#[tokio::test]
 async fn an_erasure_is_asked_for_by_an_admin_for_a_person_and_once_a_key() {
     let stack = Stack::start().await;
     let (ana, bea) = (stack.tenant("ana").await, stack.tenant("bea").await);

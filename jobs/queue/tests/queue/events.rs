@@ -275,3 +275,25 @@ async fn a_code_can_be_read_until_it_runs_out_or_is_cleared_and_only_its_owner_c
     queue::qr::write(&stores.redis, &old, "2@old", Duration::from_secs(20)).await.unwrap();
     assert!(read().await.is_some_and(|code| code.code == "2@new"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stood_still_tells_what_was_erased_meanwhile_as_erased() {
+    let stores = Stores::start().await;
+    let all = stores.log(4).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &all).await.unwrap();
+    let (mut fetched, mut heard) =
+        (readers(&stores).follow_from(stores.tenant, 0).await.unwrap(), readers(&stores).follow(stores.tenant).await.unwrap());
+    assert_eq!(fetched.next().await.seq, 1);
+    let more = stores.log(2).await;
+    events::publish(&stores.pool, &stores.redis, stores.tenant, &more).await.unwrap();
+    until_true("all is there to be told", SOON, || async { heard.head() == 6 && fetched.head() == 6 }).await;
+    stores.postgres.run("update event set data = '{\"erased\": true}' where seq in (2, 6)");
+    let erased = tokio::time::Instant::now();
+    until_true("what was read is old", SOON, || async { erased.elapsed() > events::AS_READ }).await;
+    for (follow, seqs) in [(&mut fetched, 2..=6), (&mut heard, 5..=6)] {
+        for seq in seqs {
+            let event = follow.next().await;
+            assert_eq!((event.seq, contract::event::Erased::is(&event.data)), (seq, [2, 6].contains(&seq)));
+        }
+    }
+}

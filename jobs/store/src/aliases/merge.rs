@@ -33,7 +33,8 @@ pub(super) async fn merge(pool: &PgPool, held: &Held, into: ChatId, from: ChatId
                     select held.tenant from held where (select count(*) from pair) = 2 and veiled(held.tenant, $1, array[$6, $7 || '@c.us']) is null),
                 gone as (update chat set merged_into = $4 from ok where chat.id = $5 or chat.merged_into = $5 returning 1),
                 goes_on as (
-                    update chat set lid = coalesce($6, chat.lid), phone = coalesce($7, chat.phone), name = coalesce(chat.name, gone.name),
+                    update chat set lid = coalesce($6, chat.lid), erased_lid = case when $6::text is null then chat.erased_lid end,
+                           phone = coalesce($7, chat.phone), name = coalesce(chat.name, gone.name),
                            unread = chat.unread + gone.unread, archived = chat.archived and gone.archived,
                            last_message_at = greatest(chat.last_message_at, gone.last_message_at)
                       from ok, pair gone where chat.id = $4 and gone.id = $5 returning 1),
@@ -132,21 +133,26 @@ pub(super) async fn part(pool: &PgPool, held: &Held, from: ChatId, to: Option<Ch
         OwnedRow,
         r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 loses as (
-                    select chat.id, chat.lid from chat, held
-                     where veiled(held.tenant, $1, array[$6, $7]) is null and chat.id = $4 and chat.tenant = held.tenant and chat.merged_into is null and chat.lid is not null and chat.lid <> $7
+                    select chat.id, coalesce(chat.lid, chat.erased_lid) as lid, erased_name(held.tenant, $6) as erased_number from chat, held
+                     where veiled(held.tenant, $1, array[$6, $7]) is null and chat.id = $4 and chat.tenant = held.tenant
+                       and chat.merged_into is null and coalesce(chat.lid, chat.erased_lid) not in ($7, erased_name(held.tenant, $7))
                        for no key update of chat),
+                -- The number of a person who was erased may be there as it is, as its hash, or as both.
                 number as (
                     update chat_alias set chat = $5 from held, loses
-                     where chat_alias.session = $1 and chat_alias.account = held.account and chat_alias.alias = $6 and chat_alias.chat = loses.id
+                     where chat_alias.session = $1 and chat_alias.account = held.account and chat_alias.alias in ($6, loses.erased_number)
+                       and chat_alias.chat = loses.id
                     returning 1),
                 ok as (select held.tenant, held.account from held where exists (select 1 from number)),
-                lid as (
-                    insert into chat_alias (session, account, alias, chat) select $1, ok.account, $7, $5 from ok on conflict do nothing),
+                names as (
+                    insert into chat_alias (session, account, alias, chat)
+                    select $1, ok.account, n.alias, $5 from ok, unnest(array[$6, $7]) n (alias) on conflict do nothing),
                 made as (
                     insert into chat (id, tenant, session, account, kind, wa_id, lid, phone)
                     select $5, ok.tenant, $1, ok.account, 'private', $12, $7, $8 from ok where not $13),
                 old as (
-                    update chat set phone = nullif(chat.phone, $8), wa_id = case when chat.wa_id = $6 then loses.lid else chat.wa_id end
+                    update chat set phone = nullif(chat.phone, $8),
+                           wa_id = case when chat.wa_id in ($6, loses.erased_number) then loses.lid else chat.wa_id end
                       from ok, loses where chat.id = loses.id returning 1),
                 c as (
                     update tenant_counter set seq = seq + 1 from ok where tenant_counter.tenant = ok.tenant and exists (select 1 from old)

@@ -11,6 +11,8 @@ pub(super) struct Known {
     pub lid: Option<String>,
     /// The chat's phone digits.
     pub phone: Option<String>,
+    /// The chat's LID, which is kept as a hash of a person who was erased, is not the one that is told.
+    pub of_another: bool,
 }
 
 /// The next step.
@@ -42,13 +44,12 @@ pub(super) fn plan(names: &[Jid], known: &[Known]) -> Plan {
         lid_fits && phone_fits && names.iter().all(|n| find(Some(n)).is_some_and(|k| k.chat == chat.chat))
     };
     let settle = |chat: &Known| if complete(chat) { Plan::Use(chat.chat) } else { Plan::Learn(chat.chat) };
-    let has_another_lid = |chat: &Known| lid.is_some_and(|l| chat.lid.as_deref().is_some_and(|other| other != l.to_string()));
     match (find(lid), find(phone)) {
         (Some(person), Some(number)) if person.chat == number.chat => settle(person),
-        (Some(person), Some(number)) if has_another_lid(number) => Plan::Part { from: number.chat, to: Some(person.chat) },
+        (Some(person), Some(number)) if number.of_another => Plan::Part { from: number.chat, to: Some(person.chat) },
         (Some(person), Some(number)) => Plan::Merge { into: person.chat.min(number.chat), from: person.chat.max(number.chat) },
         (Some(person), None) => settle(person),
-        (None, Some(number)) if has_another_lid(number) => Plan::Part { from: number.chat, to: None },
+        (None, Some(number)) if number.of_another => Plan::Part { from: number.chat, to: None },
         (None, Some(number)) => settle(number),
         (None, None) => find(other).map_or(Plan::Make, settle),
     }
@@ -66,7 +67,8 @@ mod tests {
         texts.iter().map(|t| t.parse().unwrap()).collect()
     }
     fn known(alias: &str, chat: ChatId, lid: Option<&str>, phone: bool) -> Known {
-        Known { alias: alias.into(), chat, lid: lid.map(Into::into), phone: phone.then(|| "5511999990000".into()) }
+        let of_another = lid.is_some_and(|lid| lid != LID);
+        Known { alias: alias.into(), chat, lid: lid.map(Into::into), phone: phone.then(|| "5511999990000".into()), of_another }
     }
 
     #[test]

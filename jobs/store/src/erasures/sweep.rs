@@ -239,6 +239,28 @@ pub async fn answers_below(pool: &PgPool, erasure: &Erasure, floor: i64, limit: 
     Ok(gone.rows_affected())
 }
 
+/// Takes away what receivers answered while events were emptied. What is settled from then on looks at the log first; who looked before has
+/// written what it had to, because its lock of the webhook is waited for.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn answers_meanwhile(pool: &PgPool, erasure: &Erasure, limit: i64) -> Result<u64> {
+    let tenant = erasure.scope.tenant;
+    sqlx::query_scalar!("select id from webhook where tenant = $1 for share", tenant.uuid()).fetch_all(pool).await?;
+    let gone = sqlx::query!(
+        "update webhook_delivery set answer = null where tenant = $1 and id in (
+             select d.id from webhook_delivery d join event e on e.tenant = $1 and e.seq = d.seq and e.data = $3
+              where d.tenant = $1 and d.answer is not null and (d.finished_at > $2 or d.state = 'waiting') limit $4)",
+        tenant.uuid(),
+        erasure.until,
+        json!(Erased::BODY),
+        limit
+    )
+    .execute(pool)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
 /// Which of these events are empty.
 ///
 /// # Errors

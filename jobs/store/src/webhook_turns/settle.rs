@@ -89,7 +89,8 @@ pub struct Settled {
 }
 
 /// Settles deliveries. The cursor moves from the one to the other; where somebody turned it meanwhile it stays, and what would wait behind it
-/// does not: it is read from the log again. May be repeated. `None`: the turn is over, nothing is written.
+/// does not: it is read from the log again. Answers to events that were erased meanwhile are not kept. May be repeated. `None`: the turn is
+/// over, nothing is written.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -110,14 +111,16 @@ pub async fn settle(
                     select id, case when $9 then 'disabled' else 'paused' end as state, case when $9 then 'gone' else 'failing' end as reason from mine
                      where state = 'active' and ($9 or $6 > 0 and not $7 and failures + $6 >= $11
                            and coalesce(failing_since, clock_timestamp()) <= clock_timestamp() - make_interval(secs => $10))),
+                gone as materialized (select erased_among(mine.tenant, $14) as seqs from mine),
                 put as (
                     insert into webhook_delivery (id, tenant, webhook, event, seq, type, chat, kind, state, attempt, next_at, status, error, duration_ms,
                                                   answer, body, finished_at)
                     select r.id, mine.tenant, mine.id, r.event, r.seq, r.type, r.chat, r.kind, r.state,
                            case when v.id is not null and r.state = 'waiting' then 0 else r.attempt end,
                            case when v.id is null and r.state = 'waiting' then clock_timestamp() + make_interval(secs => r.retry_in) end,
-                           r.status, r.error, r.duration_ms, r.answer, r.body, case when r.state <> 'waiting' then clock_timestamp() end
-                      from mine left join verdict v on true cross join
+                           r.status, r.error, r.duration_ms, case when r.seq = any(gone.seqs) then null else r.answer end, r.body,
+                           case when r.state <> 'waiting' then clock_timestamp() end
+                      from mine cross join gone left join verdict v on true cross join
                            unnest($12::uuid[], $13::uuid[], $14::bigint[], $15::text[], $16::uuid[], $17::text[], $18::text[], $19::int[],
                                   $20::float8[], $21::smallint[], $22::text[], $23::int[], $24::text[], $25::jsonb[])
                         as r (id, event, seq, type, chat, kind, state, attempt, retry_in, status, error, duration_ms, answer, body)

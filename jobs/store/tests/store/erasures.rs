@@ -13,7 +13,7 @@ use store::{
     incoming::Incoming,
 };
 
-use crate::support::{LID, PHONE, Store, jids};
+use crate::support::{LID, OTHER_LID, PHONE, Store, jids};
 
 const DIGITS: &str = "5511888880000";
 const GROUP: &str = "120363041234567890@g.us";
@@ -185,6 +185,34 @@ async fn an_erased_number_that_somebody_writes_to_leads_to_the_same_chat() {
     // The host looks whom a job is for: the same person, though nothing is written down of its other name.
     assert_eq!(store.observe(&[LID, PHONE]).await, chat);
     assert!(!dump(&store).await.contains("100200300400500"));
+}
+
+#[tokio::test]
+async fn a_number_that_goes_to_another_person_after_an_erasure_does_not_lead_to_the_old_chat_and_its_grants() {
+    for written_to_since in [false, true] {
+        let store = Store::start().await;
+        let old = store.observe(&[LID, PHONE]).await;
+        store.grant(old).await;
+        store.record(&[store.incoming(old, "3A01", 60)]).await;
+        store.erase(PHONE).await;
+        if written_to_since {
+            assert_eq!(store.named(DIGITS).await, old);
+        }
+        let at = store.next_second().await;
+        let heard = [OTHER_LID, PHONE].map(|name| Heard { name: name.into(), at });
+        erasures::heard(&store.pool, &store.held, &heard).await.expect("answers").expect("ours");
+        let new = store.observe(&[OTHER_LID, PHONE]).await;
+        assert_ne!(new, old, "a LID is a person");
+        assert_eq!(store.observe(&[OTHER_LID, PHONE]).await, new);
+        assert_eq!(store.named(DIGITS).await, new);
+        assert_eq!(store.seen(PHONE).await, None, "nobody was granted the chat of the other person");
+        let message = Incoming { at, ..store.incoming(new, "3A02", 0) };
+        assert_eq!(store.record(&[message]).await.len(), 1, "what the other person writes is recorded");
+        assert_eq!(store.count(&format!("select count(*) from chat where id = '{}' and wa_id like 'erased:%'", old.uuid())).await, 1);
+
+        assert_eq!(store.observe(&[LID, "5511777770000@c.us"]).await, old, "the person is known by its LID, with another number");
+        assert_eq!(store.seen(LID).await, Some(old));
+    }
 }
 
 #[tokio::test]

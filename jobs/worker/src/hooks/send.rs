@@ -22,7 +22,7 @@ use super::{
 /// What is to be said.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// An event that was just read.
+    /// An event that was just read; one that has waited since is read again.
     Event(Arc<Logged>),
     /// The event of this `seq`, as the log has it now: it may have been erased since.
     Log(i64),
@@ -71,6 +71,10 @@ pub async fn attempt(
     (event, content, kind): (EventId, Content, Kind),
     line: Option<Line>,
 ) -> (Report, Option<Line>) {
+    let content = match content {
+        Content::Event(event) if !event.is_fresh() => Content::Log(event.seq),
+        content => content,
+    };
     let content = match content {
         Content::Event(event) => Some(event),
         Content::Body(body) => return say(desk, turn.webhook(), style, (event, body.to_string().into(), kind), line).await,

@@ -10,6 +10,7 @@ use contract::{
     Command, EraseContact, ErasedCount, ErasedStore, Fact, JobId, JobResult, JobState, Outcome, Progress, Remainder, Timestamp,
     event::{ContactErasedBody, ErasureFact},
 };
+use queue::events::AS_READ;
 use serde::{Deserialize, Serialize};
 use store::{
     background_jobs::{self, Begun, Ending},
@@ -41,6 +42,8 @@ struct Memory {
     late: Vec<JobId>,
     /// The log is done up to here.
     log_at: Option<i64>,
+    /// And was at this moment.
+    emptied_at: Option<DateTime<Utc>>,
     counts: BTreeMap<ErasedStore, u64>,
 }
 
@@ -82,6 +85,11 @@ pub async fn run(tools: &Tools, begun: &Begun, asked: &EraseContact) -> Result<S
     if !(work.rows(&erasure).await? && work.exports(&erasure).await? && work.events(&erasure).await?) {
         return Ok(Step::Lost);
     }
+    // Once it is said to be done, nobody tells any more what was read before.
+    if let Some(left) = work.told_as_read().await? {
+        return Ok(Step::Wait(left));
+    }
+    work.answers(&erasure).await?;
     Ok(Step::Done(Box::new(work.ending(asked, until).await?)))
 }
 
@@ -203,6 +211,9 @@ impl Work<'_> {
         while after < head {
             let up_to = head.min(after + WINDOW);
             let gone = sweep::events(pool, erasure, &self.memory.late, (after, up_to)).await?;
+            if gone.events > 0 {
+                self.memory.emptied_at = None;
+            }
             self.memory.count(ErasedStore::Events, gone.events.unsigned_abs());
             self.memory.count(ErasedStore::WebhookDeliveries, gone.answers.unsigned_abs());
             (after, self.memory.log_at) = (up_to, Some(up_to));
@@ -214,11 +225,30 @@ impl Work<'_> {
         let _ = contract::fault_point!("worker.erase.streams", "job" => self.begun.claim.job());
         let entries = queue::erasure::forget(pool, &self.tools.redis, tenant, head).await?;
         self.memory.count(ErasedStore::StreamEntries, entries);
+        self.note().await
+    }
+
+    /// For how long what was read of the log before it was emptied may still be told. `None`: no longer.
+    async fn told_as_read(&mut self) -> Result<Option<Duration>, Failed> {
+        if self.memory.counts.get(&ErasedStore::Events).is_none_or(|events| *events == 0) {
+            return Ok(None);
+        }
+        let now = store::snapshot::now(&self.tools.pool).await?;
+        let emptied = *self.memory.emptied_at.get_or_insert(now);
+        self.note().await?;
+        Ok(AS_READ.checked_sub((now - emptied).to_std().unwrap_or_default()).filter(|left| !left.is_zero()))
+    }
+
+    /// What receivers answered to events that the log has no longer, and to those that they were told meanwhile.
+    async fn answers(&mut self, erasure: &sweep::Erasure) -> Result<(), Failed> {
+        let pool = &self.tools.pool;
+        let (floor, _) = sweep::log_bounds(pool, self.scope.tenant).await?;
         loop {
-            let gone = sweep::answers_below(pool, erasure, floor, BATCH).await?;
-            self.memory.count(ErasedStore::WebhookDeliveries, gone);
-            if gone == 0 {
-                return Ok(true);
+            let meanwhile = sweep::answers_meanwhile(pool, erasure, BATCH).await?;
+            let below = sweep::answers_below(pool, erasure, floor, BATCH).await?;
+            self.memory.count(ErasedStore::WebhookDeliveries, meanwhile + below);
+            if meanwhile + below == 0 {
+                return Ok(());
             }
         }
     }
