@@ -255,7 +255,8 @@ impl Feed {
         self.look().await?;
         let judged_at = Instant::now();
         let viewer = self.caller.viewer();
-        if viewer.sees_all() && self.filter.chat.is_none() {
+        // What has waited is read again: it may have been erased.
+        if viewer.sees_all() && self.filter.chat.is_none() && self.unjudged.iter().all(|event| event.is_fresh()) {
             let batch = std::mem::take(&mut self.unjudged);
             let asked_for = batch.into_iter().filter(|e| self.asked_for(e)).collect();
             self.ready = asked_for;

@@ -12,6 +12,9 @@ use crate::{limits::Place, state::AppState};
 
 /// Events in the pipe to one client, beyond what its connection holds.
 const PIPE: usize = 16;
+/// How long one may be there. After that its reader's rights may be others, or it may have been erased: the stream ends, and its client comes
+/// again behind what it has.
+const PIPED_FOR: Duration = Duration::from_secs(2);
 /// Proxies that would hold events back until there are many.
 const UNBUFFERED: (HeaderName, HeaderValue) = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
@@ -20,23 +23,36 @@ pub fn respond(app: &AppState, feed: Feed, place: Place, most: Option<Duration>)
     let (pipe, out) = mpsc::channel(PIPE);
     // Ends with the client, with the caller's rights, or with the process.
     app.tasks.spawn(pump(feed, place, pipe, most.map(|most| Instant::now() + most)));
-    let events = stream::unfold(out, |mut out| async { out.recv().await.map(|event| (Ok::<_, Infallible>(event), out)) });
+    let events = stream::unfold(out, |mut out: mpsc::Receiver<(Instant, sse::Event)>| async {
+        let (since, event) = out.recv().await?;
+        if since.elapsed() > PIPED_FOR {
+            Ending::TooSlow.count("sse");
+            return None;
+        }
+        Some((Ok::<_, Infallible>(event), out))
+    });
     let mut response = sse::Sse::new(events).into_response();
     response.headers_mut().insert(UNBUFFERED.0, UNBUFFERED.1);
     response
 }
 
-async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<sse::Event>, until: Option<Instant>) {
+async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<(Instant, sse::Event)>, until: Option<Instant>) {
     // All clients of a process that goes come again: not all at once.
     let pause = Duration::from_millis(1000 + u64::from(uuid::Uuid::now_v7().as_bytes()[15]) * 16);
-    let _ = pipe.send(judged(feed.judged()).retry(pause)).await;
+    let _ = pipe.send((Instant::now(), judged(feed.judged()).retry(pause))).await;
     let ending = loop {
+        // Room first: what has been judged does not wait for it.
+        let permit = tokio::select! {
+            permit = pipe.reserve() => permit,
+            ending = feed.ended() => break ending,
+            () = reached(until) => break Ending::Stopping,
+        };
+        let Ok(permit) = permit else { return };
         let next = tokio::select! {
             next = feed.next() => next,
             () = pipe.closed() => return,
             () = reached(until) => break Ending::Stopping,
         };
-        place.keep().await;
         let event = match next {
             Next::Event(event) => Ok(sse::Event::default().id(event.seq.to_string()).data(event.json())),
             Next::Told(told) => sse::Event::default().json_data(&*told),
@@ -45,20 +61,15 @@ async fn pump(mut feed: Feed, mut place: Place, pipe: mpsc::Sender<sse::Event>, 
             Next::End(ending) => break ending,
         };
         // An envelope is always JSON.
-        let Ok(event) = event else { continue };
-        tokio::select! {
-            permit = pipe.reserve() => match permit {
-                Ok(permit) => permit.send(event),
-                Err(_) => return,
-            },
-            ending = feed.ended() => break ending,
-            () = reached(until) => break Ending::Stopping,
+        if let Ok(event) = event {
+            permit.send((Instant::now(), event));
         }
+        place.keep().await;
     };
     ending.count("sse");
     tracing::debug!(why = ending.as_str(), "stream ends");
     // For whoever looks at the wire; a client comes again either way, and hears in full what is wrong.
-    let _ = pipe.try_send(sse::Event::default().comment(format!("ends: {}", ending.as_str())));
+    let _ = pipe.try_send((Instant::now(), sse::Event::default().comment(format!("ends: {}", ending.as_str()))));
 }
 
 /// Advances the client's cursor and dispatches nothing.

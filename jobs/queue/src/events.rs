@@ -70,12 +70,18 @@ impl Logged {
         self.json.get_or_init(|| serde_json::to_string(&self.event).unwrap_or_default().into_boxed_str())
     }
 
+    /// An event that was read by a question asked at `asked`.
+    fn read(event: Event, asked: Instant) -> Arc<Self> {
+        Arc::new(Self { event, json: OnceLock::new(), read: asked })
+    }
+
     /// Whether it may be told as it is: see [`AS_READ`].
     pub fn is_fresh(&self) -> bool {
         self.read.elapsed() < AS_READ
     }
 }
 
+/// Of what was read just now.
 impl From<Event> for Logged {
     fn from(event: Event) -> Self {
         Self { event, json: OnceLock::new(), read: Instant::now() }
@@ -281,16 +287,16 @@ impl Reader {
         self.room.last.load(Ordering::Acquire)
     }
 
-    fn say(&self, event: Event) {
+    fn say(&self, event: Event, asked: Instant) {
         self.room.last.store(event.seq, Ordering::Release);
         // Nobody listens: the reader is about to end.
-        let _ = self.room.events.send(Arc::new(event.into()));
+        let _ = self.room.events.send(Logged::read(event, asked));
     }
 
     /// As far as the stream continues without a hole.
     async fn read_stream(&self) {
         loop {
-            let from = format!("{}-0", self.last() + 1);
+            let (from, asked) = (format!("{}-0", self.last() + 1), Instant::now());
             let mut ask = redis::cmd("XRANGE");
             ask.arg(keys::events(self.tenant)).arg(from).arg("+").arg("COUNT").arg(PAGE);
             let Ok(page) = ask.query_async::<StreamRangeReply>(&mut self.inner.redis.shared()).await else { return };
@@ -300,7 +306,7 @@ impl Reader {
             for entry in page.ids {
                 let event = entry.get::<String>("e").and_then(|json| serde_json::from_str::<Event>(&json).ok());
                 match event {
-                    Some(event) if event.seq == self.last() + 1 => self.say(event),
+                    Some(event) if event.seq == self.last() + 1 => self.say(event, asked),
                     // A hole, or an event that only newer services know: Postgres decides.
                     Some(_) | None => return,
                 }
@@ -312,13 +318,13 @@ impl Reader {
         let pool = &self.inner.pool;
         let head = store::counters::head(pool, self.tenant).await?;
         while self.last() < head {
-            let last = self.last();
+            let (last, asked) = (self.last(), Instant::now());
             let page = store::counters::after(pool, self.tenant, last, PAGE).await?;
             if page.is_empty() {
                 // At least a page of numbers that say nothing here: of unknown types, or dropped.
                 self.room.last.store(head.min(last + PAGE), Ordering::Release);
             }
-            page.into_iter().for_each(|event| self.say(event));
+            page.into_iter().for_each(|event| self.say(event, asked));
         }
         Ok(())
     }
@@ -414,9 +420,10 @@ impl Follow {
     }
 
     async fn fetch(&mut self) {
+        let asked = Instant::now();
         match store::counters::after(&self.readers.0.pool, self.tenant, self.last, PAGE).await {
             Ok(page) if page.is_empty() => self.last = self.known.min(self.last + PAGE),
-            Ok(page) => self.ready.extend(page.into_iter().map(|event| Arc::new(event.into()))),
+            Ok(page) => self.ready.extend(page.into_iter().map(|event| Logged::read(event, asked))),
             Err(error) => {
                 tracing::warn!(%error, tenant = %self.tenant, "log not read");
                 tokio::time::sleep(POLL_EVERY).await;

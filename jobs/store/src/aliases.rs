@@ -83,14 +83,12 @@ pub async fn observe(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&s
     let mut events = Vec::new();
     for _ in 0..ROUNDS {
         let Some((known, erased)) = known(pool, held, names).await? else { return Ok(None) };
-        let step = match known.iter().map(|k| k.chat).min() {
-            Some(chat) if erased => Plan::Use(chat),
-            Some(_) | None => plan::plan(names, &known),
-        };
+        let step = if erased { plan::veiled(names, &known) } else { plan::plan(names, &known) };
         match step {
             Plan::Use(chat) => return Ok(Some(Observed { chat, events })),
             Plan::Make => make(pool, held, names, title).await?,
             Plan::Learn(chat) => learn(pool, held, chat, names, title).await?,
+            Plan::Veil(chat) => veil(pool, held, chat, names).await?,
             Plan::Merge { into, from } => {
                 let Some(told) = merge::merge(pool, held, into, from, names).await? else { return Ok(None) };
                 events.extend(told);
@@ -108,7 +106,7 @@ pub async fn observe(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&s
 async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<Known>, bool)>> {
     let aliases: Vec<String> = names.iter().map(ToString::to_string).collect();
     let rows = sqlx::query!(
-        r#"select n.name as "alias?", c.id as "chat?", c.lid, c.phone, veiled(s.tenant, s.id, $5) is not null as "erased!",
+        r#"select n.name as "alias?", c.id as "chat?", c.lid, c.phone, c.lid is null and c.erased_lid is null as "of_nobody?", veiled(s.tenant, s.id, $5) is not null as "erased!",
                   coalesce(c.lid, c.erased_lid) not in ($6, erased_name(s.tenant, $6)) as of_another
              from session s
              left join unnest($5::text[]) n (name) on true
@@ -133,7 +131,14 @@ async fn known(pool: &PgPool, held: &Held, names: &[Jid]) -> Result<Option<(Vec<
     let erased = rows.iter().any(|r| r.erased);
     let known = rows.into_iter().filter_map(|r| {
         let (alias, chat) = (r.alias?, ChatId::from_uuid(r.chat?));
-        Some(Known { alias, chat, lid: r.lid, phone: r.phone, of_another: r.of_another.unwrap_or(false) })
+        Some(Known {
+            alias,
+            chat,
+            lid: r.lid,
+            phone: r.phone,
+            of_another: r.of_another.unwrap_or(false),
+            of_nobody: r.of_nobody.unwrap_or(false),
+        })
     });
     Ok(Some((known.collect(), erased)))
 }
@@ -145,9 +150,9 @@ async fn make(pool: &PgPool, held: &Held, names: &[Jid], title: Option<&str>) ->
                 v as (select veiled(held.tenant, $1, $5) as names from held),
                 -- Who is erased is erased under every name: the others are known by from here on.
                 e as (
-                    insert into erasure (tenant, session, name, job, until, hides)
-                    select distinct on (2, 3) held.tenant, e.session, x.name, e.job, e.until, e.hides
-                      from held, v, unnest(v.names) as x (name)
+                    insert into erasure (tenant, session, name, lid, job, until, hides)
+                    select distinct on (2, 3) held.tenant, e.session, x.name, x.told like '%@lid', e.job, e.until, e.hides
+                      from held, v, unnest(v.names, $5) as x (name, told)
                       join lateral (
                            select o.session, o.job, o.until, o.hides from erasure o
                             where o.tenant = held.tenant and (o.session is null or o.session = $1) and o.name = any(v.names) and o.hides
@@ -199,6 +204,33 @@ async fn learn(pool: &PgPool, held: &Held, chat: ChatId, names: &[Jid], title: O
         phone_of(names),
         title,
         names.first().map(ToString::to_string)
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What is told beside the name of a person who was erased is theirs too: its LID tells them from whoever has the number next.
+async fn veil(pool: &PgPool, held: &Held, chat: ChatId, names: &[Jid]) -> Result<()> {
+    sqlx::query!(
+        r#"with held as (select tenant, coalesce(account, '') as account from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                c as (
+                    update chat set erased_lid = erased_name(held.tenant, $5) from held
+                     where chat.id = $4 and chat.tenant = held.tenant and chat.lid is null and chat.erased_lid is null returning chat.id),
+                e as (
+                    insert into erasure (tenant, session, name, lid, job, until, hides)
+                    select held.tenant, e.session, erased_name(held.tenant, $5), true, e.job, e.until, e.hides
+                      from held, c, lateral (
+                           select o.* from erased_as(held.tenant, $1, $6) o where o.hides order by o.until desc limit 1) e
+                    on conflict on constraint erasure_key do nothing)
+           insert into chat_alias (session, account, alias, chat)
+           select $1, held.account, erased_name(held.tenant, $5), c.id from held, c on conflict do nothing"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        chat.uuid(),
+        lid_of(names),
+        &names.iter().map(ToString::to_string).collect::<Vec<_>>()
     )
     .execute(pool)
     .await?;

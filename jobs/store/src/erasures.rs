@@ -132,8 +132,9 @@ pub async fn begin(pool: &PgPool, scope: Scope, job: JobId, person: &Person) -> 
                -- Both locks are held before the clock is asked.
                moment as materialized (select clock_timestamp() as at from (select count(*) from s) s, (select count(*) from c) c),
                e as (
-               insert into erasure (tenant, session, name, job, until)
-               select distinct on (2, 3) $1::uuid, $2::uuid, erased_name($1, n.name), $5::uuid, moment.at from moment, unnest($3::text[]) n (name)
+               insert into erasure (tenant, session, name, lid, job, until)
+               select distinct on (2, 3) $1::uuid, $2::uuid, erased_name($1, n.name), n.name like '%@lid', $5::uuid, moment.at
+                 from moment, unnest($3::text[]) n (name)
                on conflict on constraint erasure_key do update set until = excluded.until, job = excluded.job, hides = true)
            select at as "at!" from moment"#,
         scope.tenant.uuid(),
@@ -171,12 +172,21 @@ pub async fn forget_names(pool: &PgPool, scope: Scope, job: JobId, person: &Pers
                delete from chat_alias a using silent, chat c
                 where c.tenant = $1 and c.id = any($4) and a.chat = c.id and a.alias not like 'erased:%'
                returning a.session, a.account, a.alias, a.chat),
+               -- A chat by number alone may be one whose LID a contact tells.
+               lid as (select erased_name($1, min(n.name)) as name from unnest($3::text[]) n (name) where n.name like '%@lid'),
                kept as (
                insert into chat_alias (session, account, alias, chat)
-               select distinct on (1, 2, 3) session, account, erased_name($1, alias), chat from gone on conflict do nothing),
+               select distinct on (1, 2, 3) k.session, k.account, k.alias, k.chat from (
+                      select session, account, erased_name($1, alias) as alias, chat, 1 as o from gone
+                      union all
+                      select c.session, c.account, lid.name, c.id, 2 from chat c, silent, lid
+                       where c.tenant = $1 and c.id = any($4) and c.lid is null and c.erased_lid is null and lid.name is not null) k
+                order by 1, 2, 3, k.o
+               on conflict do nothing),
                shells as (
-               update chat set wa_id = erased_name($1, wa_id), lid = null, erased_lid = coalesce(erased_name($1, lid), erased_lid), phone = null,
-                      name = null from silent
+               update chat set wa_id = erased_name($1, wa_id), lid = null, phone = null, name = null,
+                      erased_lid = coalesce(erased_name($1, lid), erased_lid, (select name from lid))
+                 from silent
                 where chat.tenant = $1 and chat.id = any($4)
                   and (chat.wa_id not like 'erased:%' or coalesce(chat.lid, chat.phone, chat.name) is not null)
                returning 1),
@@ -201,11 +211,11 @@ pub async fn forget_names(pool: &PgPool, scope: Scope, job: JobId, person: &Pers
     Ok(row)
 }
 
-/// A name of somebody who wrote, or was written to, and when (seconds since 1970).
+/// Somebody who wrote, or was written to, and when (seconds since 1970).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
-    /// An address.
-    pub name: String,
+    /// Their addresses.
+    pub names: Vec<String>,
     /// When.
     pub at: i64,
 }
@@ -216,22 +226,25 @@ pub struct Heard {
 /// # Errors
 /// [`crate::StoreError`]; the caller repeats.
 pub async fn heard(pool: &PgPool, held: &Held, heard: &[Heard]) -> Result<Option<bool>> {
+    let told: Vec<(i32, &str, i64)> =
+        (0..).zip(heard).flat_map(|(person, h)| h.names.iter().map(move |name| (person, name.as_str(), h.at))).collect();
     let row = sqlx::query_scalar!(
         r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 told as (
-                    select erased_name(held.tenant, h.name) as name, max(h.at) as at from held, unnest($4::text[], $5::bigint[]) as h (name, at)
-                     where exists (select 1 from erasure e where e.tenant = held.tenant and e.hides) group by 1),
+                    select array_agg(h.name) as names, h.at from unnest($4::int[], $5::text[], $6::bigint[]) as h (person, name, at)
+                     where exists (select 1 from held, erasure e where e.tenant = held.tenant and e.hides) group by h.person, h.at),
                 people as (
-                    select distinct e.job from held, told join erasure e on e.name = told.name
-                     where e.tenant = held.tenant and (e.session is null or e.session = $1) and e.hides and to_timestamp(told.at) > e.until),
+                    select distinct e.job from held, told, lateral erased_as(held.tenant, $1, told.names) e
+                     where e.hides and to_timestamp(told.at) > e.until),
                 seen as (
                     update erasure e set hides = false from held, people where e.tenant = held.tenant and e.job = people.job and e.hides returning 1)
            select exists (select 1 from seen) as "again!" from held"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
-        &heard.iter().map(|h| h.name.clone()).collect::<Vec<_>>(),
-        &heard.iter().map(|h| h.at).collect::<Vec<_>>()
+        &told.iter().map(|(person, ..)| *person).collect::<Vec<_>>(),
+        &told.iter().map(|(_, name, _)| (*name).to_owned()).collect::<Vec<_>>(),
+        &told.iter().map(|(.., at)| *at).collect::<Vec<_>>()
     )
     .fetch_optional(pool)
     .await?;

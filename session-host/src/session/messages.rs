@@ -87,14 +87,12 @@ pub fn incoming(chat: contract::ChatId, message: &PageMessage, recovered: bool) 
     }
 }
 
-/// Every name of who wrote these messages and of the chats they are in, and when.
+/// Who wrote these messages, and with whom, by every name; and when.
 pub fn people(messages: &[&PageMessage]) -> Vec<Heard> {
-    let of = |m: &PageMessage| {
-        let texts = [m.sender.as_ref(), m.sender_lid.as_ref(), m.sender_phone.as_ref()];
-        names(texts).into_iter().chain(chat_names(m)).collect::<Vec<_>>()
-    };
-    let heard = |m: &PageMessage, name: Jid| Heard { name: name.to_string(), at: m.t.clamp(0, LATEST) };
-    messages.iter().flat_map(|m| of(m).into_iter().map(|name| heard(m, name))).collect()
+    let of =
+        |m: &PageMessage| [names([m.sender.as_ref(), m.sender_lid.as_ref(), m.sender_phone.as_ref()]), chat_names(m).into_iter().collect()];
+    let heard = |m: &PageMessage, names: Vec<Jid>| Heard { names: names.iter().map(Jid::to_string).collect(), at: m.t.clamp(0, LATEST) };
+    messages.iter().flat_map(|m| of(m).into_iter().filter(|names| !names.is_empty()).map(|names| heard(m, names))).collect()
 }
 
 /// All of it that this process made or checked itself: what WhatsApp's side wrote is left out.

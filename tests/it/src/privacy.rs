@@ -304,6 +304,7 @@ async fn a_job_whose_worker_is_killed_in_the_middle_is_begun_again_and_ends_once
     let again = begun.arrived().await;
     assert_eq!(again.ids["job"], job);
     again.reply(Word::Go).await;
+    drop(begun);
     let ended = ana.client.ended(&job, SOON).await;
     assert_eq!((&ended["state"], &ended["attempts"]), (&json!("succeeded"), &json!(2)));
     let ends =

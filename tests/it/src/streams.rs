@@ -332,6 +332,38 @@ async fn a_client_that_does_not_read_is_let_go_and_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_client_stood_still_ends_rather_than_tell_what_was_judged_long_ago() {
+    let stack = Stack::start().await;
+    let ana = company(&stack, "ana").await;
+    let start = head(&ana).await;
+    let mut stuck = ana.admin.stream("/api/events/stream", &[]).await.unwrap();
+    // More than the connection holds, and fewer than are waited for.
+    stack.postgres.sql(
+        "with c as (update tenant_counter set seq = seq + 900 returning tenant, seq)
+         insert into event (tenant, seq, day, id, type, at, data)
+         select tenant, seq - 900 + n, current_date, gen_random_uuid(), 'moon.landed', now(), jsonb_build_object('x', repeat('x', 40000))
+           from c, generate_series(1, 900) n",
+    );
+    ana.happens(PEER).await;
+    let told = std::time::Instant::now();
+    harness::until_true("it to stand still", SOON, async || told.elapsed() > Duration::from_secs(8)).await;
+    stack.postgres.sql("update event set data = '{\"erased\": true}'");
+    let mut last = start;
+    while let Some(said) = stuck.next(SOON).await {
+        if let Some(event) = said.data {
+            assert_eq!(seq(&event), last + 1, "without a hole");
+            last += 1;
+        }
+    }
+    assert!(last < start + 900, "it ends");
+    let mut again = ana.admin.stream("/api/events/stream", &[("last-event-id", &last.to_string())]).await.unwrap();
+    for expected in last + 1..=start + 901 {
+        let event = again.event(SOON).await;
+        assert_eq!((seq(&event), &event["data"]), (expected, &serde_json::json!({"erased": true})));
+    }
+}
+
+#[tokio::test]
 async fn a_keys_stream_ends_within_a_second_of_the_keys_or_its_makers_end_and_narrows_with_its_maker() {
     let stack = Stack::start().await;
     let ana = stack.tenant("ana").await;

@@ -13,6 +13,8 @@ pub(super) struct Known {
     pub phone: Option<String>,
     /// The chat's LID, which is kept as a hash of a person who was erased, is not the one that is told.
     pub of_another: bool,
+    /// No LID of it is known, nor was one.
+    pub of_nobody: bool,
 }
 
 /// The next step.
@@ -24,6 +26,8 @@ pub(super) enum Plan {
     Make,
     /// The chat gets the names that it lacks.
     Learn(ChatId),
+    /// The chat of a person who was erased remembers their LID as a hash.
+    Veil(ChatId),
     /// Two chats are one person: the older goes on.
     Merge { into: ChatId, from: ChatId },
     /// The number has left the chat that had it: a LID is a person, a number is lent. `to`: the chat of the LID, where there is one.
@@ -55,6 +59,13 @@ pub(super) fn plan(names: &[Jid], known: &[Known]) -> Plan {
     }
 }
 
+/// The same where the names are those of a person who was erased: none is written down.
+pub(super) fn veiled(names: &[Jid], known: &[Known]) -> Plan {
+    let lid = names.iter().find(|j| j.server() == Server::Lid).map(ToString::to_string);
+    let Some(chat) = known.iter().find(|k| Some(&k.alias) == lid.as_ref()).or_else(|| known.first()) else { return Plan::Make };
+    if chat.of_nobody && lid.is_some() { Plan::Veil(chat.chat) } else { Plan::Use(chat.chat) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +79,14 @@ mod tests {
     }
     fn known(alias: &str, chat: ChatId, lid: Option<&str>, phone: bool) -> Known {
         let of_another = lid.is_some_and(|lid| lid != LID);
-        Known { alias: alias.into(), chat, lid: lid.map(Into::into), phone: phone.then(|| "5511999990000".into()), of_another }
+        Known {
+            alias: alias.into(),
+            chat,
+            lid: lid.map(Into::into),
+            phone: phone.then(|| "5511999990000".into()),
+            of_another,
+            of_nobody: lid.is_none(),
+        }
     }
 
     #[test]
@@ -107,6 +125,16 @@ mod tests {
             let swapped: Vec<Known> = known.into_iter().rev().collect();
             assert_eq!(plan(&names(&[PHONE, LID]), &swapped), expected, "{case}, told the other way round");
         }
+    }
+
+    #[test]
+    fn of_names_of_an_erased_person_the_lid_says_who_it_is_and_is_remembered() {
+        let (old, new) = (ChatId::new(), ChatId::new());
+        let both = names(&[PHONE, LID]);
+        assert_eq!(veiled(&both, &[known(PHONE, old, None, false), known(LID, new, Some(LID), false)]), Plan::Use(new));
+        assert_eq!(veiled(&both, &[known(PHONE, old, None, false)]), Plan::Veil(old));
+        assert_eq!(veiled(&names(&[PHONE]), &[known(PHONE, old, None, false)]), Plan::Use(old));
+        assert_eq!(veiled(&both, &[]), Plan::Make);
     }
 
     #[test]

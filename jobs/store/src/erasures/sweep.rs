@@ -249,8 +249,14 @@ pub async fn answers_meanwhile(pool: &PgPool, erasure: &Erasure, limit: i64) -> 
     sqlx::query_scalar!("select id from webhook where tenant = $1 for share", tenant.uuid()).fetch_all(pool).await?;
     let gone = sqlx::query!(
         "update webhook_delivery set answer = null where tenant = $1 and id in (
-             select d.id from webhook_delivery d join event e on e.tenant = $1 and e.seq = d.seq and e.data = $3
-              where d.tenant = $1 and d.answer is not null and (d.finished_at > $2 or d.state = 'waiting') limit $4)",
+             select d.id from (
+                    select f.id, f.seq from webhook_delivery f
+                     where f.tenant = $1 and f.state <> 'waiting' and f.finished_at > $2 and f.answer is not null
+                    union all
+                    select f.id, f.seq from webhook w join webhook_delivery f on f.webhook = w.id and f.state = 'waiting'
+                     where w.tenant = $1 and f.answer is not null) d
+              -- By key, and never from the whole log.
+              cross join lateral (select 1 from event e where e.tenant = $1 and e.seq = d.seq and e.data = $3 limit 1) e limit $4)",
         tenant.uuid(),
         erasure.until,
         json!(Erased::BODY),

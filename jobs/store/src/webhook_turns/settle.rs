@@ -111,7 +111,10 @@ pub async fn settle(
                     select id, case when $9 then 'disabled' else 'paused' end as state, case when $9 then 'gone' else 'failing' end as reason from mine
                      where state = 'active' and ($9 or $6 > 0 and not $7 and failures + $6 >= $11
                            and coalesce(failing_since, clock_timestamp()) <= clock_timestamp() - make_interval(secs => $10))),
-                gone as materialized (select erased_among(mine.tenant, $14) as seqs from mine),
+                gone as materialized (
+                    select erased_among(mine.tenant, array(
+                           select x.seq from unnest($14::bigint[], $24::text[]) x (seq, answer) where x.seq is not null and x.answer is not null)) as seqs
+                      from mine),
                 put as (
                     insert into webhook_delivery (id, tenant, webhook, event, seq, type, chat, kind, state, attempt, next_at, status, error, duration_ms,
                                                   answer, body, finished_at)

@@ -53,7 +53,7 @@ impl Store {
 
     /// What a host does with messages that it read.
     async fn hear(&self, messages: &[Incoming]) {
-        let heard: Vec<Heard> = messages.iter().flat_map(|m| [LID, PHONE].map(|name| Heard { name: name.into(), at: m.at })).collect();
+        let heard: Vec<Heard> = messages.iter().map(|m| Heard { names: vec![LID.into(), PHONE.into()], at: m.at }).collect();
         erasures::heard(&self.pool, &self.held, &heard).await.expect("answers").expect("ours");
     }
 
@@ -189,30 +189,48 @@ async fn an_erased_number_that_somebody_writes_to_leads_to_the_same_chat() {
 
 #[tokio::test]
 async fn a_number_that_goes_to_another_person_after_an_erasure_does_not_lead_to_the_old_chat_and_its_grants() {
-    for written_to_since in [false, true] {
+    for (told_before, written_to_since) in [(&[LID, PHONE][..], false), (&[LID, PHONE], true), (&[PHONE], false)] {
         let store = Store::start().await;
-        let old = store.observe(&[LID, PHONE]).await;
+        let old = store.observe(told_before).await;
+        contacts::learn(&store.pool, &store.held, &[bea()]).await.expect("answers");
         store.grant(old).await;
         store.record(&[store.incoming(old, "3A01", 60)]).await;
         store.erase(PHONE).await;
         if written_to_since {
             assert_eq!(store.named(DIGITS).await, old);
         }
-        let at = store.next_second().await;
-        let heard = [OTHER_LID, PHONE].map(|name| Heard { name: name.into(), at });
-        erasures::heard(&store.pool, &store.held, &heard).await.expect("answers").expect("ours");
+        // A host that looks whom a job is for tells nobody's message before.
         let new = store.observe(&[OTHER_LID, PHONE]).await;
         assert_ne!(new, old, "a LID is a person");
+        let at = store.next_second().await;
+        let heard = Heard { names: vec![OTHER_LID.into(), PHONE.into()], at };
+        assert_eq!(erasures::heard(&store.pool, &store.held, &[heard]).await.expect("answers"), Some(false), "it is somebody else");
         assert_eq!(store.observe(&[OTHER_LID, PHONE]).await, new);
         assert_eq!(store.named(DIGITS).await, new);
         assert_eq!(store.seen(PHONE).await, None, "nobody was granted the chat of the other person");
         let message = Incoming { at, ..store.incoming(new, "3A02", 0) };
-        assert_eq!(store.record(&[message]).await.len(), 1, "what the other person writes is recorded");
-        assert_eq!(store.count(&format!("select count(*) from chat where id = '{}' and wa_id like 'erased:%'", old.uuid())).await, 1);
+        let long_ago = store.incoming(new, "3A03", 90);
+        assert_eq!(store.record(&[message, long_ago]).await.len(), 2, "what the other person writes and wrote is recorded");
 
-        assert_eq!(store.observe(&[LID, "5511777770000@c.us"]).await, old, "the person is known by its LID, with another number");
+        assert_eq!(store.observe(&[LID, "5511777770000@c.us"]).await, old, "the person is known by its LID");
+        let dumped = dump(&store).await;
+        assert!(!dumped.contains(LID) && !dumped.contains("5511777770000"), "nothing was heard of the person itself: {dumped}");
+        let heard = Heard { names: vec![LID.into(), "5511777770000@c.us".into()], at };
+        assert_eq!(erasures::heard(&store.pool, &store.held, &[heard]).await.expect("answers"), Some(true));
+        assert_eq!(store.observe(&[LID, "5511777770000@c.us"]).await, old);
         assert_eq!(store.seen(LID).await, Some(old));
     }
+}
+
+#[tokio::test]
+async fn an_erased_number_remembers_whose_it_was_by_what_is_told_beside_it_later() {
+    let store = Store::start().await;
+    let old = store.observe(&[PHONE]).await;
+    store.erase(PHONE).await;
+    assert_eq!(store.observe(&[LID, PHONE]).await, old, "nothing tells that it is another person");
+    assert_ne!(store.observe(&[OTHER_LID, PHONE]).await, old);
+    assert_eq!(store.observe(&[LID]).await, old);
+    assert!(!dump(&store).await.contains(LID));
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ pub enum Verdict {
     Gone,
     /// The event is in the log no longer.
     Expired,
-    /// The log could not be read: nothing was attempted.
+    /// The log could not be read, or is to be read again: nothing was attempted.
     Unread,
 }
 
@@ -77,8 +77,8 @@ pub async fn attempt(
     };
     let content = match content {
         Content::Event(event) => Some(event),
-        Content::Body(body) => return say(desk, turn.webhook(), style, (event, body.to_string().into(), kind), line).await,
-        Content::Log(seq) => match webhook_turns::event(&desk.pool, turn.tenant(), seq).await {
+        Content::Body(body) => return say(desk, turn.webhook(), style, (event, body.to_string().into(), kind), line, || true).await,
+        Content::Log(seq) => match store::within(webhook_turns::event(&desk.pool, turn.tenant(), seq)).await {
             Ok(event) => event.map(|event| Arc::new(event.into())),
             Err(error) => {
                 tracing::warn!(%error, webhook = %turn.webhook(), "an event is not read");
@@ -88,7 +88,7 @@ pub async fn attempt(
     };
     let Some(content) = content else { return (Report::nothing(Verdict::Expired), line) };
     let body = Bytes::copy_from_slice(content.json().as_bytes());
-    let (report, line) = say(desk, turn.webhook(), style, (event, body, kind), line).await;
+    let (report, line) = say(desk, turn.webhook(), style, (event, body, kind), line, || content.is_fresh()).await;
     if report.verdict == Verdict::Delivered && kind == Kind::Live {
         let lag = (desk.now() - content.timestamp).to_std().unwrap_or_default();
         metrics::histogram!("zaguan_webhook_lag_seconds").record(lag.as_secs_f64());
@@ -102,6 +102,7 @@ async fn say(
     style: &Style,
     (event, body, kind): (EventId, Bytes, Kind),
     mut line: Option<Line>,
+    fresh: impl Fn() -> bool,
 ) -> (Report, Option<Line>) {
     let _ = contract::fault_point!("webhook.before_send", "webhook" => webhook, "event" => event);
     let began = Instant::now();
@@ -115,6 +116,10 @@ async fn say(
                 Err(why) => break Err(why.name()),
             },
         };
+        // Connecting takes a while: what may have been erased meanwhile is read again.
+        if !fresh() {
+            return (Report::nothing(Verdict::Unread), Some(open));
+        }
         let request = style.request(event, body.clone(), kind == Kind::Replay, desk.now());
         match open.ask(request, end.saturating_duration_since(Instant::now())).await {
             Ok(answer) => {

@@ -32,6 +32,9 @@ const OUTCOME_WITHIN: chrono::TimeDelta = chrono::TimeDelta::minutes(3);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// What lies between looking at what was read and writing it to a connection.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// What an erasure that is gone on with has to know. It holds names, and goes with the job's end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Memory {
@@ -230,13 +233,10 @@ impl Work<'_> {
 
     /// For how long what was read of the log before it was emptied may still be told. `None`: no longer.
     async fn told_as_read(&mut self) -> Result<Option<Duration>, Failed> {
-        if self.memory.counts.get(&ErasedStore::Events).is_none_or(|events| *events == 0) {
-            return Ok(None);
-        }
         let now = store::snapshot::now(&self.tools.pool).await?;
         let emptied = *self.memory.emptied_at.get_or_insert(now);
         self.note().await?;
-        Ok(AS_READ.checked_sub((now - emptied).to_std().unwrap_or_default()).filter(|left| !left.is_zero()))
+        Ok((AS_READ + MARGIN).checked_sub((now - emptied).to_std().unwrap_or_default()).filter(|left| !left.is_zero()))
     }
 
     /// What receivers answered to events that the log has no longer, and to those that they were told meanwhile.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use contract::{DeliveryId, EventId, EventType};
+use contract::{DeliveryId, EventId, EventType, WebhookId};
 use futures::future::FutureExt;
+use ring::digest::{SHA256, digest};
 use serde_json::json;
 use store::webhook_turns::{self, Ending, Kind, Loaded, Waiting};
 
@@ -14,6 +15,14 @@ use crate::hooks::{
     send::Content,
     window::Item,
 };
+
+/// The same for whoever finds the same gap: one that was told by a worker that died before it wrote that down is told again as itself.
+fn gap_id(webhook: WebhookId, gap: Gap) -> EventId {
+    let what = [webhook.uuid().as_bytes().as_slice(), &gap.after.to_be_bytes(), &gap.oldest.to_be_bytes()].concat();
+    let mut id = [0; 16];
+    id.iter_mut().zip(digest(&SHA256, &what).as_ref()).for_each(|(to, from)| *to = *from);
+    EventId::from_uuid(uuid::Builder::from_random_bytes(id).into_uuid())
+}
 
 impl Round<'_> {
     pub(super) fn start_pulling(&mut self) {
@@ -59,7 +68,7 @@ impl Round<'_> {
 
     /// Events that were to be told are kept no longer: that is told in their place, and in their order.
     pub(super) fn tell_gap(&mut self, gap: Gap) {
-        let (id, kind) = (EventId::new(), EventType::StreamGap);
+        let (id, kind) = (gap_id(self.turn.webhook(), gap), EventType::StreamGap);
         let timestamp = self.desk.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let body = json!({
             "id": id, "seq": null, "type": kind, "timestamp": timestamp, "tenant": self.turn.tenant(), "session": null, "chat": null,
