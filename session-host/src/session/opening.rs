@@ -187,8 +187,10 @@ impl Actor {
         }
         if self.safe.marker.is_none() {
             let word = contract::EventId::new().to_string();
-            match tokio::time::timeout(super::account::CALL_WITHIN, browser.mark(&word)).await {
-                Ok(Ok(word)) => self.safe.marker = Some(word),
+            // A browser that stands still must not keep a fence waiting.
+            match self.unless_told_to_end(tokio::time::timeout(super::account::CALL_WITHIN, browser.mark(&word))).await {
+                Ok(Ok(Ok(word))) => self.safe.marker = Some(word),
+                Err(_) => return,
                 other => tracing::warn!(session = %shared.session(), ?other, "the profile is not marked: no snapshot is taken of it"),
             }
         }
