@@ -5,7 +5,11 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, Parser};
 use contract::Timings;
 use secrecy::SecretString;
-use service::Environment;
+use service::{
+    Environment,
+    objects::{Objects, ObjectsAt},
+    seal::{MasterKeys, Sealer},
+};
 
 /// `zaguan-host`: owns sessions and drives their browsers.
 #[derive(Debug, Parser)]
@@ -21,10 +25,20 @@ pub struct Config {
     /// Redis.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: SecretString,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub master: MasterKeys,
+    #[expect(missing_docs, reason = "a comment here would be taken for the program's description")]
+    #[command(flatten)]
+    pub objects: ObjectsAt,
     /// How many sessions this host runs at most.
     #[arg(long, env = "HOST_SLOTS", default_value_t = 20)]
     pub host_slots: usize,
-    /// Where profiles live. Hosts of one machine may share it.
+    /// A browser that costs more memory than this, in MiB (its share of what is shared counted by part), is replaced by a new one once nothing
+    /// is under way. 0: never.
+    #[arg(long, env = "RECYCLE_ABOVE_MB", default_value_t = 1024)]
+    pub recycle_above_mb: u64,
+    /// Where profiles live while their sessions run here. Hosts of one machine may share it.
     #[arg(long, env = "HOST_DATA_DIR", default_value = "/var/lib/zaguan")]
     pub host_data_dir: PathBuf,
     /// The browser's own binary (Debian's `/usr/bin/chromium-headless-shell` is a shell script, whose death leaves the browser alive).
@@ -68,6 +82,12 @@ pub enum BadConfig {
     /// A secret that anybody knows.
     #[error("{0}, refused with ZAGUAN_ENV=production")]
     Printed(#[from] service::secrets::PrintedSecret),
+    /// A key that does not do.
+    #[error(transparent)]
+    MasterKey(#[from] service::seal::BadMasterKey),
+    /// Nowhere to put snapshots.
+    #[error(transparent)]
+    Objects(#[from] service::objects::BadObjectsUrl),
     /// No slots.
     #[error("HOST_SLOTS: expected at least 1")]
     NoSlots,
@@ -139,6 +159,14 @@ impl Config {
         Ok(self.zaguan_env.refuse_printed(&urls)?)
     }
 
+    /// What seals snapshots, and where they lie.
+    ///
+    /// # Errors
+    /// [`BadConfig`] names the variable.
+    pub fn safe(&self) -> Result<(Sealer, Objects), BadConfig> {
+        Ok((self.master.sealer(self.zaguan_env)?, self.objects.open()?))
+    }
+
     /// The durations.
     ///
     /// # Errors
@@ -155,6 +183,8 @@ impl Config {
 mod tests {
     use super::*;
 
+    const KEY: &str = "8zy1V2vgv+ALPlLdaZYHMwoFAIeZq3pT6FWhx1CcPfI=";
+
     fn config(env: &str, args: &str) -> Config {
         Config::parse_from([
             "zaguan-host",
@@ -162,6 +192,8 @@ mod tests {
             "x",
             "--redis-url",
             "x",
+            "--master-key",
+            KEY,
             "--zaguan-env",
             env,
             &format!("--chromium-args={args}"),
@@ -200,7 +232,8 @@ mod tests {
     #[test]
     fn production_refuses_secrets_that_our_examples_print() {
         let with = |env: &str, url: &str| {
-            Config::parse_from(["zaguan-host", "--database-url", url, "--redis-url", "redis://r", "--zaguan-env", env]).check_secrets()
+            let args = ["zaguan-host", "--database-url", url, "--redis-url", "redis://r", "--master-key", KEY, "--zaguan-env", env];
+            Config::parse_from(args).check_secrets()
         };
         assert!(with("production", "postgres://u:change-me@db").unwrap_err().to_string().contains("DATABASE_URL"));
         assert!(with("development", "postgres://u:change-me@db").is_ok() && with("production", "postgres://u:83hf72hd@db").is_ok());

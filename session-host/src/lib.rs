@@ -5,3 +5,4 @@ pub mod config;
 pub mod guard;
 pub mod host;
 pub mod session;
+pub mod snapshot;

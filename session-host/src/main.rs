@@ -14,7 +14,13 @@ fn main() -> ExitCode {
         return host_proper(config);
     }
     // A bad setting is said once, by the guard, and nothing is started.
-    if let Err(error) = config.timings().map(drop).and_then(|()| config.chromium_args().map(drop)).and_then(|()| config.check_secrets()) {
+    if let Err(error) = config
+        .timings()
+        .map(drop)
+        .and_then(|()| config.chromium_args().map(drop))
+        .and_then(|()| config.safe().map(drop))
+        .and_then(|()| config.check_secrets())
+    {
         say(&error);
         return ExitCode::from(2);
     }

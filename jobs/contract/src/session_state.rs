@@ -67,6 +67,10 @@ names! {
         RestartRequested = "restart_requested",
         /// A caller deleted the session.
         Deleted = "deleted",
+        /// The browser is closed for a moment: its memory is given back, and its profile kept safe.
+        Recycling = "recycling",
+        /// Neither the profile nor a snapshot of it can be used: what was kept of the link is damaged or gone.
+        ProfileLost = "profile_lost",
     }
 }
 
@@ -119,6 +123,8 @@ pub enum Signal {
     Conflict,
     /// A caller asked for a new browser.
     Restarting,
+    /// The owner replaces the browser by a new one.
+    Recycling,
     /// Restricted.
     Banned,
     /// Gave up.
@@ -173,6 +179,9 @@ impl SessionState {
             (Signal::Restarting, Starting | Linking) => Some((Starting, Some(Reason::RestartRequested))),
             (Signal::Restarting, Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::RestartRequested))),
 
+            (Signal::Recycling, Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::Recycling))),
+            (Signal::Recycling, Starting | Linking) => None,
+
             (Signal::LoggedOut(why), _) => Some((LoggedOut, Some(why))),
             (Signal::Replaced, Starting | Linking | Syncing | Working | Reconnecting) => Some((Reconnecting, Some(Reason::Replaced))),
             (Signal::Conflict, _) => Some((Conflict, Some(Reason::Replaced))),
@@ -213,7 +222,7 @@ impl SessionState {
 mod tests {
     use super::{SessionState as S, *};
 
-    const SIGNALS: [Signal; 16] = [
+    const SIGNALS: [Signal; 17] = [
         Signal::StartRequested,
         Signal::Stopped,
         Signal::NoCapacity,
@@ -230,21 +239,22 @@ mod tests {
         Signal::GaveUp(Reason::BrowserFailed),
         Signal::Replaced,
         Signal::Restarting,
+        Signal::Recycling,
     ];
 
     /// A row a state, a column a signal of `SIGNALS`: the state that follows, or `.` for no change.
     const TABLE: &str = "
-        state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart
-        stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting
-        linking      .        stopped starting starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting
-        syncing      .        stopped reconnecting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        working      .        stopped reconnecting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting
-        reconnecting .        stopped reconnecting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting
-        conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .
-        banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
-        failed       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .
+        state        start    stop    nocap    browser      code       sync    ready   connlost     browserlost  codes   out        conflict banned failed replaced     restart          recycle
+        stopped      starting .       .        .            .          .       .       .            .            .       logged_out .        .      .      .            .                .
+        starting     .        stopped starting starting     linking    syncing working .            .            .       logged_out conflict banned failed reconnecting starting         .
+        linking      .        stopped starting starting     .          syncing working .            starting     stopped logged_out conflict banned failed reconnecting starting         .
+        syncing      .        stopped reconnecting reconnecting logged_out .       working reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        working      .        stopped reconnecting reconnecting logged_out .       .       reconnecting reconnecting .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        reconnecting .        stopped reconnecting .            logged_out syncing working .            .            .       logged_out conflict banned failed reconnecting reconnecting reconnecting
+        conflict     starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .                .
+        logged_out   starting stopped .        .            .          .       .       .            .            .       .          .        .      .      .            .                .
+        banned       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .                .
+        failed       starting stopped .        .            .          .       .       .            .            .       logged_out .        .      .      .            .                .
     ";
 
     #[test]

@@ -39,6 +39,14 @@ pub struct Timings {
     pub drain_within_ms: u64,
     /// How long a drain waits for running jobs.
     pub drain_jobs_within_ms: u64,
+    /// How long the snapshot of a closed profile may take: packed, sealed, in the object store.
+    pub snapshot_within_ms: u64,
+    /// How long a session that was linked works before its first snapshot is taken, once nothing is under way.
+    pub snapshot_after_link_ms: u64,
+    /// How often a session's browser is replaced by a new one, and its profile kept safe, once nothing is under way.
+    pub recycle_every_ms: u64,
+    /// How often a host looks what its browsers cost.
+    pub watch_every_ms: u64,
     /// First pause before a browser is restarted; doubles up to 32 times.
     pub restart_after_ms: u64,
     /// How long jobs of a session that was logged out or banned go on waiting, unless they were queued on request.
@@ -73,6 +81,10 @@ impl Default for Timings {
             page_ready_within_ms: 60_000,
             drain_within_ms: 120_000,
             drain_jobs_within_ms: 30_000,
+            snapshot_within_ms: 60_000,
+            snapshot_after_link_ms: 60_000,
+            recycle_every_ms: 24 * 3_600_000,
+            watch_every_ms: 60_000,
             restart_after_ms: 1_000,
             down_jobs_fail_after_ms: 300_000,
             capacity_after_ms: 30_000,
@@ -128,7 +140,11 @@ impl Timings {
                 timings.ack_within_total_ms * 4 + timings.page_ready_within_ms <= timings.attempt_within_ms,
                 "attemptWithinMs must be at least four times ackWithinTotalMs and pageReadyWithinMs together",
             ),
-            (timings.drain_jobs_within_ms <= timings.drain_within_ms, "drainJobsWithinMs must be at most drainWithinMs"),
+            (
+                // Between the two a browser is closed, and the session released.
+                timings.drain_jobs_within_ms + timings.snapshot_within_ms < timings.drain_within_ms,
+                "drainJobsWithinMs and snapshotWithinMs together must be less than drainWithinMs",
+            ),
         ];
         rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err(BadTimings::Ratio(why)))?;
         Ok(timings)
@@ -150,6 +166,10 @@ impl Timings {
         page_ready_within = page_ready_within_ms;
         drain_within = drain_within_ms;
         drain_jobs_within = drain_jobs_within_ms;
+        snapshot_within = snapshot_within_ms;
+        snapshot_after_link = snapshot_after_link_ms;
+        recycle_every = recycle_every_ms;
+        watch_every = watch_every_ms;
         restart_after = restart_after_ms;
         down_jobs_fail_after = down_jobs_fail_after_ms;
         capacity_after = capacity_after_ms;

@@ -180,6 +180,21 @@ impl Hub {
         }
     }
 
+    /// When nothing of the session runs, and nothing has to be removed from a lane of it.
+    pub async fn session_idle(&self, session: SessionId) {
+        let mut ends = self.ends.subscribe();
+        while !self.session_is_idle(session) {
+            if ends.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing of the session runs now.
+    pub fn session_is_idle(&self, session: SessionId) -> bool {
+        self.find(session).is_none_or(|owned| owned.slots().iter().all(|slot| slot.is_idle()))
+    }
+
     fn wake_all(self: &Arc<Self>, owned: &Arc<Owned>) {
         for lane in Lane::ALL {
             self.wake(owned, lane);

@@ -23,7 +23,7 @@ const PARTS_AT_ONCE: usize = 2;
 /// Where objects lie (`OBJECTS_URL`).
 #[derive(Debug, clap::Args)]
 pub struct ObjectsAt {
-    /// Where large things lie, exports above all: file:///a/directory that the API and all workers share, or s3://bucket/prefix, whose region
+    /// Where exports and snapshots of profiles lie: file:///a/directory that API, hosts and workers share, or s3://bucket/prefix, whose region
     /// and credentials are AWS's usual variables (AWS_REGION, AWS_ACCESS_KEY_ID, …) or the machine's own.
     #[arg(long, env = "OBJECTS_URL", default_value = "file:///var/lib/zaguan/objects")]
     pub objects_url: Url,

@@ -18,7 +18,8 @@ pub mod stream;
 /// The master keys of a service that seals or opens.
 #[derive(Debug, clap::Args)]
 pub struct MasterKeys {
-    /// Base64 of 32 random bytes (openssl rand -base64 32) under which webhooks' secrets lie in the database and exports in the object store; the same for API and worker.
+    /// Base64 of 32 random bytes (openssl rand -base64 32) under which webhooks' secrets lie in the database, and exports and snapshots of
+    /// profiles in the object store; the same for API, hosts and worker.
     #[arg(long, env = "MASTER_KEY", hide_env_values = true)]
     pub master_key: SecretString,
     /// The master key of before, while it is being changed: it still opens, and seals nothing more.
@@ -61,6 +62,10 @@ pub enum Purpose {
     WebhookHeaders,
     /// An exported chat, and the key of its own that it is sealed under; the owner is the export.
     Export,
+    /// A tenant's data key; the owner is the tenant.
+    DataKey,
+    /// A snapshot of a profile, and the key of its own that it is sealed under; the owner is the session.
+    Snapshot,
 }
 
 impl Purpose {
@@ -69,6 +74,8 @@ impl Purpose {
             Self::WebhookSecret => b"webhook.secret",
             Self::WebhookHeaders => b"webhook.headers",
             Self::Export => b"export",
+            Self::DataKey => b"data.key",
+            Self::Snapshot => b"snapshot",
         }
     }
 
@@ -88,6 +95,17 @@ pub struct SealFailed;
 #[error("a sealed value does not open")]
 pub struct OpenFailed;
 
+/// It could not be sealed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotResealed {
+    /// No key of ours opens it.
+    #[error(transparent)]
+    Open(#[from] OpenFailed),
+    /// The system has no randomness.
+    #[error(transparent)]
+    Seal(#[from] SealFailed),
+}
+
 struct Key {
     /// What sealed values name it by. Two keys may share it: opening tries both.
     id: u8,
@@ -102,15 +120,33 @@ impl Key {
         if production && (by_hand || is_printed(text)) {
             return Err(BadMasterKey::Weak(name));
         }
+        Self::new(&bytes).ok_or(malformed)
+    }
+
+    /// `None`: not 32 bytes.
+    fn new(bytes: &[u8]) -> Option<Self> {
         let mut digest = Context::new(&SHA256);
         digest.update(b"zaguan master key");
-        digest.update(&bytes);
+        digest.update(bytes);
         let id = digest.finish().as_ref()[0];
-        Ok(Self { id, aead: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| malformed)?) })
+        Some(Self { id, aead: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?) })
+    }
+
+    fn open(&self, purpose: Purpose, owner: &[u8; 16], sealed: &[u8]) -> Option<SecretSlice<u8>> {
+        let (id, rest) = sealed.split_first()?;
+        let (nonce, cipher) = rest.split_first_chunk::<NONCE_LEN>()?;
+        if *id != self.id {
+            return None;
+        }
+        let mut bytes = cipher.to_vec();
+        let aad = Aad::from(purpose.associated(owner));
+        let length = self.aead.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes).ok()?.len();
+        bytes.truncate(length);
+        Some(bytes.into())
     }
 }
 
-/// Seals and opens. Values sealed under the previous key open as well; [`Sealer::is_current`] tells them apart.
+/// Seals and opens. Values sealed under the previous key open as well, until they are sealed anew ([`Sealer::reseal`]).
 pub struct Sealer {
     /// The first seals, all open.
     keys: Vec<Key>,
@@ -144,23 +180,39 @@ impl Sealer {
     /// # Errors
     /// [`OpenFailed`].
     pub fn open(&self, purpose: Purpose, owner: &[u8; 16], sealed: &[u8]) -> Result<SecretSlice<u8>, OpenFailed> {
-        let (id, rest) = sealed.split_first().ok_or(OpenFailed)?;
-        let (nonce, cipher) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenFailed)?;
-        for key in self.keys.iter().filter(|k| k.id == *id) {
-            let mut bytes = cipher.to_vec();
-            let aad = Aad::from(purpose.associated(owner));
-            if let Ok(plain) = key.aead.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes) {
-                let length = plain.len();
-                bytes.truncate(length);
-                return Ok(bytes.into());
-            }
-        }
-        Err(OpenFailed)
+        self.keys.iter().find_map(|key| key.open(purpose, owner, sealed)).ok_or(OpenFailed)
     }
 
-    /// Whether the key that seals now is, by its name, the one that sealed this: what it is not has to be sealed again before the previous key goes.
-    pub fn is_current(&self, sealed: &[u8]) -> bool {
-        self.keys.first().map(|k| k.id) == sealed.first().copied()
+    /// The value, sealed anew by the key that seals now. `None`: that one has sealed it. By trying, not by the key's name: two may share one.
+    ///
+    /// # Errors
+    /// [`NotResealed`].
+    pub fn reseal(&self, purpose: Purpose, owner: &[u8; 16], sealed: &[u8]) -> Result<Option<Vec<u8>>, NotResealed> {
+        if self.keys.first().is_some_and(|current| current.open(purpose, owner, sealed).is_some()) {
+            return Ok(None);
+        }
+        let plain = self.open(purpose, owner, sealed)?;
+        Ok(Some(self.seal(purpose, owner, plain.expose_secret())?))
+    }
+
+    /// A new data key for a tenant: sealed, to be kept, and what seals and opens with it.
+    ///
+    /// # Errors
+    /// [`SealFailed`].
+    pub fn new_data_key(&self, tenant: &[u8; 16]) -> Result<Vec<u8>, SealFailed> {
+        let mut key = [0; 32];
+        SystemRandom::new().fill(&mut key).map_err(|_| SealFailed)?;
+        self.seal(Purpose::DataKey, tenant, &key)
+    }
+
+    /// What seals and opens with a tenant's data key.
+    ///
+    /// # Errors
+    /// [`OpenFailed`]: it is not this tenant's, or the master key that sealed it is gone.
+    pub fn with_data_key(&self, tenant: &[u8; 16], sealed: &[u8]) -> Result<Self, OpenFailed> {
+        let key = self.open(Purpose::DataKey, tenant, sealed)?;
+        let key = Key::new(key.expose_secret()).ok_or(OpenFailed)?;
+        Ok(Self { keys: vec![key] })
     }
 }
 
@@ -215,9 +267,11 @@ mod tests {
         let before = sealer(1, None).seal(Purpose::WebhookSecret, &OWNER, b"old").unwrap();
         let during = sealer(2, Some(1));
         assert_eq!(opened(&during, &before), Some(b"old".to_vec()));
-        assert!(!during.is_current(&before));
         let after = during.seal(Purpose::WebhookSecret, &OWNER, b"new").unwrap();
-        assert!(during.is_current(&after));
+        assert_eq!(during.reseal(Purpose::WebhookSecret, &OWNER, &after), Ok(None), "it is sealed by the current key");
+        let moved = during.reseal(Purpose::WebhookSecret, &OWNER, &before).unwrap().unwrap();
+        assert_eq!(opened(&sealer(2, None), &moved), Some(b"old".to_vec()));
+        assert_eq!(sealer(2, None).reseal(Purpose::WebhookSecret, &OWNER, &before), Err(OpenFailed.into()));
         assert_eq!((opened(&sealer(2, None), &after), opened(&sealer(2, None), &before)), (Some(b"new".to_vec()), None));
     }
 
@@ -229,6 +283,28 @@ mod tests {
         let sealed = sealer(twin, None).seal(Purpose::WebhookSecret, &OWNER, b"x").unwrap();
         assert_eq!(opened(&sealer(first, Some(twin)), &sealed), Some(b"x".to_vec()));
         assert_eq!(opened(&sealer(first, None), &sealed), None);
+        let moved = sealer(first, Some(twin)).reseal(Purpose::WebhookSecret, &OWNER, &sealed).unwrap().unwrap();
+        assert_eq!(opened(&sealer(first, None), &moved), Some(b"x".to_vec()));
+    }
+
+    #[test]
+    fn a_data_key_seals_for_its_tenant_only_and_outlives_the_master_key_that_made_it() {
+        let kept = sealer(1, None).new_data_key(&OWNER).unwrap();
+        let (key, mut sealing) = sealer(1, None).with_data_key(&OWNER, &kept).unwrap().stream(Purpose::Snapshot, &[9; 16]).unwrap();
+        let mut sealed = Vec::new();
+        sealing.write(b"an account's keys", &mut sealed).unwrap();
+        sealing.finish(&mut sealed).unwrap();
+        let kept = sealer(2, Some(1)).reseal(Purpose::DataKey, &OWNER, &kept).unwrap().unwrap();
+        let open = |session: [u8; 16]| {
+            let mut opening = sealer(2, None).with_data_key(&OWNER, &kept)?.open_stream(Purpose::Snapshot, &session, &key)?;
+            let mut plain = Vec::new();
+            opening.write(&sealed, &mut plain)?;
+            opening.finish(&mut plain).map(|()| plain)
+        };
+        assert_eq!(open([9; 16]), Ok(b"an account's keys".to_vec()), "the key that made it is gone");
+        assert_eq!(open([8; 16]), Err(OpenFailed), "another session's");
+        assert!(sealer(2, None).with_data_key(&[8; 16], &kept).is_err(), "another tenant's");
+        assert!(sealer(2, None).open_stream(Purpose::Snapshot, &[9; 16], &key).is_err(), "the master key itself opens no snapshot");
     }
 
     #[test]

@@ -190,7 +190,14 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     if chats.execute(pool).await?.rows_affected() > 0 {
         return Ok(false);
     }
-    sqlx::query!("delete from profile_snapshot where tenant = $1 and session = $2", t, s).execute(pool).await?;
+    sqlx::query!(
+        "with gone as (delete from profile_snapshot where tenant = $1 and session = $2 returning object, tenant)
+         insert into object_leftover (object, tenant, due_at) select object, tenant, clock_timestamp() from gone on conflict (object) do nothing",
+        t,
+        s
+    )
+    .execute(pool)
+    .await?;
     sqlx::query!("delete from link_page where tenant = $1 and session = $2", t, s).execute(pool).await?;
     sqlx::query!("delete from lane_position where tenant = $1 and session = $2", t, s).execute(pool).await?;
     sqlx::query!("delete from session where tenant = $1 and id = $2 and deleting_at is not null", t, s).execute(pool).await?;

@@ -54,11 +54,11 @@ pub struct Claimable {
 /// with unfinished jobs come first.
 ///
 /// `busy`: other hosts that live. What they hold is theirs to renew and is not asked about, except `called`: a lease that was given up by
-/// somebody else than its holder is told of by a call.
+/// somebody else than its holder is told of by a call. `major`: of this host's browser; what a newer one has written is left to others.
 ///
 /// # Errors
 /// [`crate::StoreError`].
-pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId]) -> Result<Vec<Claimable>> {
+pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId], major: i32) -> Result<Vec<Claimable>> {
     let busy: Vec<_> = busy.iter().map(|h| h.uuid()).collect();
     let called: Vec<_> = called.iter().map(|s| s.uuid()).collect();
     let rows = sqlx::query!(
@@ -70,9 +70,11 @@ pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId]) -> 
                                  and j.state in ('queued', 'running')))
               and (s.held_until is null or s.held_until < clock_timestamp())
               and (s.owner is null or s.host is null or s.host <> all($1) or s.id = any($2))
+              and s.profile_major <= $3
             order by 5 desc, s.id"#,
         &busy,
-        &called
+        &called,
+        major
     )
     .fetch_all(pool)
     .await?;

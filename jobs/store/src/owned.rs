@@ -45,6 +45,10 @@ pub struct Owned {
     pub profile: Option<ProfileId>,
     /// The page row below which everything is recorded.
     pub profile_row_id: i64,
+    /// What the directory's storage must hold; nothing is known of one that was never closed cleanly.
+    pub marker: Option<String>,
+    /// Whether a browser was started in the directory since its newest snapshot.
+    pub changed: bool,
 }
 
 /// Reads the row under the ownership. `None`: no longer ours.
@@ -55,7 +59,7 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     let row = sqlx::query!(
         r#"select t.state = 'active' and s.wanted = 'running' as "wanted!", t.state = 'active' and exists (
                     select 1 from job j where j.session = $1 and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
-                  as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id
+                  as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id, s.profile_marker, s.profile_changed
              from session s join tenant t on t.id = s.tenant where s.id = $1 and s.tenant = $4 and s.epoch = $2 and s.owner = $3"#,
         held.session().uuid(),
         held.epoch(),
@@ -72,40 +76,9 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
         account: r.account,
         profile: r.profile.map(ProfileId::from_uuid),
         profile_row_id: r.profile_row_id,
+        marker: r.profile_marker,
+        changed: r.profile_changed,
     }))
-}
-
-/// Names the directory that may be used from now on. Done before the page gets the network; a directory that the row no longer names is
-/// deleted by whoever finds it. A new directory has no rows yet, so the mark starts again; if the account that was known is linked in it, a
-/// gap is owed ([`announce_owed_gap`]).
-///
-/// # Errors
-/// [`crate::StoreError`]. `false`: no longer ours.
-pub async fn use_profile(pool: &PgPool, held: &Held, profile: ProfileId) -> Result<bool> {
-    let done = sqlx::query!(
-        "update session set profile = $4, profile_row_id = case when profile = $4 then profile_row_id else 0 end,
-                history_at = case when profile = $4 then history_at end,
-                gap_owed = case when profile = $4 then gap_owed else account is not null end
-          where id = $1 and tenant = $5 and epoch = $2 and owner = $3",
-        held.session().uuid(),
-        held.epoch(),
-        held.owner().uuid(),
-        profile.uuid(),
-        held.tenant().uuid()
-    )
-    .execute(pool)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// The directories that rows still name, of those given: all others on a host's disk may go.
-///
-/// # Errors
-/// [`crate::StoreError`].
-pub async fn profiles_in_use(pool: &PgPool, profiles: &[ProfileId]) -> Result<Vec<ProfileId>> {
-    let ids: Vec<_> = profiles.iter().map(|p| p.uuid()).collect();
-    let rows = sqlx::query_scalar!(r#"select profile as "profile!" from session where profile = any($1)"#, &ids).fetch_all(pool).await?;
-    Ok(rows.into_iter().map(ProfileId::from_uuid).collect())
 }
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
@@ -242,23 +215,6 @@ pub async fn link(pool: &PgPool, held: &Held, account: &Account, ago: std::time:
     Ok(if load(pool, held).await?.is_some() { Linked::WrongAccount } else { Linked::Fenced })
 }
 
-/// Lets go of the profile: the account was unlinked, so the next start begins with an empty directory.
-///
-/// # Errors
-/// [`crate::StoreError`].
-pub async fn forget_profile(pool: &PgPool, held: &Held) -> Result<()> {
-    sqlx::query!(
-        "update session set profile = null, profile_row_id = 0 where id = $1 and tenant = $4 and epoch = $2 and owner = $3",
-        held.session().uuid(),
-        held.epoch(),
-        held.owner().uuid(),
-        held.tenant().uuid()
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
 /// Whether the account may now be taken back from another browser; remembers that it was. At most once `every` so often, whichever host asks.
 ///
 /// # Errors
@@ -287,7 +243,7 @@ pub async fn announce_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<Event
     gap(pool, held, false).await
 }
 
-/// The same, where the known account was linked again in a directory that began empty. `None`: no gap is owed (any more), or no longer ours.
+/// The same, where the account goes on in a directory that began empty or was made of a snapshot. `None`: no gap is owed (any more), or no longer ours.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -295,15 +251,17 @@ pub async fn announce_owed_gap(pool: &PgPool, held: &Held) -> Result<Option<Vec<
     gap(pool, held, true).await
 }
 
-/// A session that still counts as working was left without a word: all that is known is since when it worked.
+/// A restored profile misses what came since its snapshot. A session that still counts as working was left without a word: all that is known is
+/// since when it worked.
 async fn gap(pool: &PgPool, held: &Held, only_owed: bool) -> Result<Option<Vec<Event>>> {
     let columns = Columns::of(&[NewEvent::by_statement(EventType::SessionGap)]);
     let rows = sqlx::query_as!(
         log::Row,
         r#"with held as (
-                    select tenant, case when state = 'working' then state_at else coalesce(worked_until, state_at) end as since
+                    select tenant, coalesce(case when gap_owed then gap_from end,
+                           case when state = 'working' then state_at else coalesce(worked_until, state_at) end) as since
                       from session where id = $1 and epoch = $2 and owner = $3 and (gap_owed or not $6) for no key update),
-                g as (update session set gap_at = clock_timestamp(), gap_owed = false from held where session.id = $1 returning 1),
+                g as (update session set gap_at = clock_timestamp(), gap_owed = false, gap_from = null from held where session.id = $1 returning 1),
                 c as (
                     update tenant_counter set seq = seq + 1 from held where tenant_counter.tenant = held.tenant and exists (select 1 from g)
                     returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at, held.since)

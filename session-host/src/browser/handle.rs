@@ -6,6 +6,7 @@ use super::{
     chromium::{self, Fuse, Running},
     driver::Driver,
     keeper::{Fixed, Keeper, Reload},
+    marker,
     page::{Link, SHORT, SITE, Settings},
     process::{ProcessId, tree_pss},
     shared::{Exit, Shared, View},
@@ -35,6 +36,9 @@ pub enum StartError {
     /// It runs, but does not do as it is told.
     #[error("the browser cannot be set up: {0}")]
     Setup(String),
+    /// The directory's storage does not hold its marker: some or all of it is gone. The page was not let on.
+    #[error("the profile's storage does not hold its marker")]
+    Erased,
 }
 
 /// How a browser was closed.
@@ -68,8 +72,14 @@ impl Drop for Inner {
     }
 }
 
-/// Starts a browser on this directory, attaches to it and begins the navigation. All that follows comes as events.
-pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mpsc::Sender<PageEvent>) -> Result<Browser, StartError> {
+/// Starts a browser on this directory, attaches to it and begins the navigation. All that follows comes as events. `marked`: what the
+/// directory's storage must hold before the page may go on.
+pub async fn start(
+    env: &Arc<BrowserEnv>,
+    profile: &Arc<ProfileDir>,
+    marked: Option<&str>,
+    events: mpsc::Sender<PageEvent>,
+) -> Result<Browser, StartError> {
     let Running { child, pipe, id, port, socket } = chromium::launch(env, profile).await?;
     let mut fuse = Fuse(Some(id));
     let tasks = TaskTracker::new();
@@ -80,7 +90,16 @@ pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>, events: mps
     let timings = env.config().timings.clone();
     let settings = Settings { binding: binding_name()?, beat: timings.beat, ready_within: timings.ready_within };
     let agent = chromium::user_agent_override(env.version(), env.major());
-    let (link, cdp_events) = Link::open(&socket, &settings, &agent, &tasks).await.map_err(|e| StartError::Setup(e.to_string()))?;
+    let (link, mut cdp_events) = Link::open(&socket, &settings, &agent, &tasks).await.map_err(|e| StartError::Setup(e.to_string()))?;
+    if let Some(word) = marked {
+        let holds = marker::holds(&link, &mut cdp_events, word).await.map_err(|e| StartError::Setup(e.to_string()))?;
+        if !holds {
+            drop(fuse);
+            // The directory is about to be deleted.
+            let _ = timeout(TERM_GRACE, exit.clone().wait_for(Option::is_some)).await;
+            return Err(StartError::Erased);
+        }
+    }
     let driver = Driver::keep(env.clone(), port, profile.path().to_owned(), &tasks, dropped.child_token());
     begin(&driver, &link).await?;
 
@@ -214,6 +233,16 @@ impl Browser {
         let (done, wait) = oneshot::channel();
         self.0.orders.send(done).await.map_err(|_| CallError::BrowserGone)?;
         wait.await.map_err(|_| CallError::BrowserGone)
+    }
+
+    /// Marks the storage of the page's site with this word, unless it is marked already; answers with which. It can be counted on once the
+    /// browser has closed cleanly: Chromium writes localStorage seconds late.
+    pub async fn mark(&self, word: &str) -> Result<String, CallError> {
+        let link = self.0.shared.borrow().link.clone().ok_or(CallError::LostSocket)?;
+        match marker::write(&link, word).await {
+            Ok(word) => Ok(word),
+            Err(error) => Err(self.failed(error).await),
+        }
     }
 
     /// A picture of the page, PNG, by WebDriver.

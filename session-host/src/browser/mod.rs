@@ -9,6 +9,7 @@ mod driver;
 mod events;
 mod handle;
 mod keeper;
+mod marker;
 mod page;
 pub mod process;
 mod profile;
@@ -24,7 +25,7 @@ pub use chromium::{EnvError, LaunchError};
 pub use events::{PageAck, PageEvent, PageMessage, StreamState};
 pub use handle::{Browser, Closed, StartError, start};
 pub(crate) use profile::mark_closed;
-pub use profile::{ProfileDir, ProfileError, end_leftovers, profiles, remove_profile, sweep_profile};
+pub use profile::{ProfileDir, ProfileError, end_leftovers, profiles, remove_profile, remove_stale, sweep_profile};
 pub(crate) use shared::ended_by_itself;
 
 use spawn::Spawner;

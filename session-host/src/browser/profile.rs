@@ -7,7 +7,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,9 @@ pub enum ProfileError {
 struct Note {
     host: u32,
     browser: Option<(u32, u64)>,
+    /// Whose directory it is.
+    #[serde(default)]
+    session: Option<String>,
 }
 
 /// A directory that this process holds until the last clone of the `Arc` is dropped. Headless-shell writes no lock of its own, and a
@@ -52,6 +55,7 @@ pub struct ProfileDir {
     id: String,
     path: PathBuf,
     lock: Mutex<File>,
+    session: OnceLock<String>,
     closed_cleanly: bool,
     is_new: bool,
 }
@@ -127,14 +131,16 @@ impl ProfileDir {
             Err(TryLockError::WouldBlock) => return Err(ProfileError::InUse { id: id.to_owned(), pid: read_note(&lock).host }),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        if let Some(process) = leftover(&read_note(&lock), &path) {
+        let note = read_note(&lock);
+        if let Some(process) = leftover(&note, &path) {
             end(&[process]).await;
         }
-        write_note(&lock, &Note { host: std::process::id(), browser: None })?;
+        let session = note.session.map(OnceLock::from).unwrap_or_default();
+        write_note(&lock, &Note { host: std::process::id(), browser: None, session: session.get().cloned() })?;
         let is_new = !path.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let closed_cleanly = path.join(CLOSED).exists();
-        Ok(Arc::new(Self { id: id.to_owned(), path, lock: Mutex::new(lock), closed_cleanly, is_new }))
+        Ok(Arc::new(Self { id: id.to_owned(), path, lock: Mutex::new(lock), session, closed_cleanly, is_new }))
     }
 
     /// The profile's id.
@@ -171,7 +177,15 @@ impl ProfileDir {
     /// Writes into the lock file which browser works here.
     pub(crate) fn name_browser(&self, browser: ProcessId) -> io::Result<()> {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        write_note(&lock, &Note { host: std::process::id(), browser: Some((browser.pid, browser.start)) })
+        write_note(
+            &lock,
+            &Note { host: std::process::id(), browser: Some((browser.pid, browser.start)), session: self.session.get().cloned() },
+        )
+    }
+
+    /// Says whose directory it is: once its session goes on in another one, [`remove_stale`] finds it. Written with the next browser's name.
+    pub fn belongs_to(&self, session: &str) {
+        let _ = self.session.set(session.to_owned());
     }
 
     /// Marks a clean close.
@@ -201,6 +215,18 @@ pub fn remove_profile(data: &Path, id: &str) -> Result<(), ProfileError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()), // the lock file stays: deleting it would let two hosts lock two files of one name
     }
+}
+
+/// Deletes the session's other directories, those that nobody holds: it goes on in `but`. Answers how many.
+pub fn remove_stale(data: &Path, session: &str, but: &str) -> io::Result<usize> {
+    let mut gone = 0;
+    for id in profiles(data)?.into_iter().filter(|id| id != but && check_id(id).is_ok()) {
+        let theirs = read_note(&open_lock(data, &id)?).session.is_some_and(|owner| owner == session);
+        if theirs && remove_profile(data, &id).is_ok() {
+            gone += 1;
+        }
+    }
+    Ok(gone)
 }
 
 /// The ids of all directories, held or not.
@@ -333,6 +359,24 @@ mod tests {
         drop(held);
         assert_eq!(look("none"), ["prf_held"]);
         assert_eq!(profiles(&data).unwrap(), ["prf_named"]);
+        fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_that_goes_on_elsewhere_leaves_no_directory_behind_and_others_keep_theirs() {
+        let data = data("stale");
+        for (id, session) in [("prf_now", "ses_a"), ("prf_old", "ses_a"), ("prf_older", "ses_a"), ("prf_other", "ses_b")] {
+            let dir = ProfileDir::open(&data, id).await.unwrap();
+            dir.belongs_to(session);
+            dir.name_browser(ProcessId { pid: 1, start: 1 }).unwrap();
+        }
+        let held = ProfileDir::open(&data, "prf_older").await.unwrap();
+        assert_eq!(remove_stale(&data, "ses_a", "prf_now").unwrap(), 1, "the one that nobody holds");
+        drop(held);
+        assert_eq!(remove_stale(&data, "ses_a", "prf_now").unwrap(), 1, "whose it is outlives an opening");
+        let mut left = profiles(&data).unwrap();
+        left.sort();
+        assert_eq!(left, ["prf_now", "prf_other"]);
         fs::remove_dir_all(&data).unwrap();
     }
 

@@ -4,6 +4,7 @@ mod placement;
 mod renewal;
 mod roster;
 mod sweep;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use secrecy::ExposeSecret;
 use store::lane_jobs::LaneJob;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, watch as channel},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -58,19 +59,23 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let redis = Redis::connect(config.redis_url.expose_secret()).await?.with_firehose_bodies(config.firehose_bodies);
     let (id, tasks) = (HostId::new(), TaskTracker::new());
     let (hub, backend) = Hub::start(redis.clone(), pool.clone(), id, (*timings).clone(), tasks.clone()).await?;
-    let services = Services { pool, redis, hub, browsers, timings, starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)), tasks };
+    let (sealer, objects) = config.safe()?;
+    let sealer = Arc::new(sealer);
+    let services =
+        Services { pool, redis, hub, browsers, timings, objects, sealer, starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)), tasks };
     let roster = Arc::new(Roster::new(services.clone(), config.host_slots));
     tracing::info!(host = %id, slots = config.host_slots, browser = services.browsers.version(), "host started");
 
     let stopping = CancellationToken::new();
     let worker = services.tasks.spawn(work(services.hub.clone(), backend, roster.clone(), id));
     let renewal = renewal::start(services.clone(), roster.clone(), pipe.clone())?;
-    let live = watch::Sender::new(None);
+    let live = channel::Sender::new(None);
     let placing = placement::run(services.clone(), roster.clone(), id, live.subscribe(), stopping.clone());
     let mut placing = services.tasks.spawn(placing);
     let beating = services.tasks.spawn(placement::heart(services.clone(), roster.clone(), id, stopping.clone(), live));
     let reconciling = services.tasks.spawn(reconcile(services.clone(), stopping.clone()));
     let sweeping = services.tasks.spawn(sweep::run(services.clone()));
+    let watching = services.tasks.spawn(watch::run(services.clone(), roster.clone(), config.recycle_above_mb));
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -82,7 +87,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     // A claim under way is finished and then drained like the others; cut off, its lease would be renewed for nobody.
     let _ = tokio::time::timeout(CLAIM_WITHIN, &mut placing).await;
     drain(&services, &roster, id).await;
-    for task in [worker, placing, beating, reconciling, sweeping] {
+    for task in [worker, placing, beating, reconciling, sweeping, watching] {
         task.abort();
     }
     renewal.stop();

@@ -104,7 +104,8 @@ async fn claim_free(
     // What the rows say is ours and does not run here was lost here: nobody else would ask for it as long as we live.
     let others: Vec<HostId> = hosts.iter().copied().filter(|host| *host != id).collect();
     let called: Vec<SessionId> = seen.called.iter().copied().collect();
-    let mut free = store::within(store::leases::claimable(&services.pool, &others, &called)).await?;
+    let major = i32::try_from(services.browsers.major())?;
+    let mut free = store::within(store::leases::claimable(&services.pool, &others, &called, major)).await?;
     free.retain(|c| roster.get(c.session).is_none());
     seen.first.retain(|session, _| free.iter().any(|c| c.session == *session));
     seen.called.retain(|session| free.iter().any(|c| c.session == *session));

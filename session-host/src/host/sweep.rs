@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use contract::ProfileId;
 
-use crate::{browser, session::Services};
+use crate::{browser, session::Services, snapshot};
 
 /// How often, beside the host's start.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a host that was killed in the middle of a snapshot has left goes after so long.
+const CUT_OFF_FOR: Duration = Duration::from_secs(24 * 3600);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,11 +29,13 @@ pub async fn run(services: Services) {
 
 async fn sweep(services: &Services) -> Result<usize, Error> {
     let data = services.browsers.config().data_dir.clone();
+    let folder = data.clone();
+    tokio::task::spawn_blocking(move || snapshot::sweep(&folder, CUT_OFF_FOR)).await??;
     let found: Vec<ProfileId> = browser::profiles(&data)?.iter().filter_map(|name| name.parse().ok()).collect();
     if found.is_empty() {
         return Ok(0);
     }
-    let named = store::within(store::owned::profiles_in_use(&services.pool, &found)).await?;
+    let named = store::within(store::profiles::in_use(&services.pool, &found)).await?;
     let looked_at = found.into_iter().map(|id| (id.to_string(), named.contains(&id))).collect::<Vec<_>>();
     let sweep = move || looked_at.iter().filter(|(id, named)| browser::sweep_profile(&data, id, *named)).count();
     Ok(tokio::task::spawn_blocking(sweep).await?)

@@ -21,7 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a logout waits for what came before it to be read.
 const READ_UP_WITHIN: Duration = Duration::from_secs(10);
 /// For a call that only starts something in the page.
-const CALL_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// After another browser has taken the account over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl Actor {
         // Its rows and numbers are gone with the link: the next start begins with an empty directory. A directory that is kept would be taken
         // for the account's whole past, and hide the gap.
         let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());
-        if until_known(&self.shared, || store::owned::forget_profile(pool, held)).await.is_err() {
+        if until_known(&self.shared, || store::profiles::forget(pool, held)).await.is_err() {
             return After::End(Ending::Fence);
         }
         self.give_up(Signal::LoggedOut(reason)).await

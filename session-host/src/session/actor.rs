@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, recorder::Record};
+use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, opening::Safe, recorder::Record, recycling::Recycle};
 use crate::browser::{Browser, PageEvent, RefreshQr, StreamState};
 
 /// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
@@ -28,6 +28,8 @@ pub(super) enum After {
     Restart,
     /// Somebody asked for another one.
     Ordered,
+    /// It has run long enough, or costs too much: a snapshot, and another one.
+    Recycle,
     /// The session ends here.
     End(Ending),
 }
@@ -37,6 +39,7 @@ enum Next {
     End(Ending),
     Order(Order),
     Takeover,
+    Recycle,
     Event(PageEvent),
     Gone,
 }
@@ -61,7 +64,9 @@ pub(super) struct Actor {
     pub(super) registered: Option<Instant>,
     qr_lists: u32,
     /// The page has all from before the link.
-    history: bool,
+    pub(super) history: bool,
+    pub(super) safe: Safe,
+    pub(super) recycle: Recycle,
     /// Starts since the session was last useful.
     pub(super) restarts: u32,
 }
@@ -114,6 +119,8 @@ async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
         registered: None,
         qr_lists: 0,
         history: false,
+        safe: Safe::default(),
+        recycle: Recycle::No,
         restarts: 0,
     };
     let ending = match (runs || owned.logout, owned.wanted) {
@@ -171,6 +178,7 @@ impl Actor {
                 _ = ending.wait_for(|e| *e != Ending::None) => Next::End(*shared.ending.borrow()),
                 Some(order) = self.orders.recv() => Next::Order(order),
                 () = self.takeover.due() => Next::Takeover,
+                () = self.recycle.due(&shared) => Next::Recycle,
                 event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
             let after = match next {
@@ -178,6 +186,7 @@ impl Actor {
                 Next::Gone => return After::Restart,
                 Next::Order(order) => self.obey(order, browser, heard).await,
                 Next::Takeover => self.takeover_due(browser).await,
+                Next::Recycle => self.recycle(),
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -332,11 +341,14 @@ impl Actor {
         self.signal(Signal::Ready).await;
         let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile(None) }).await;
         self.set_working(lanes_open(self.state));
+        if let (Recycle::No, Some(browser)) = (self.recycle, self.shared.browser()) {
+            self.profile_works(&browser).await;
+        }
     }
 
     pub(super) fn set_working(&self, works: bool) {
         let changed = self.shared.working.send_if_modified(|now| std::mem::replace(now, works) != works);
-        if changed && works {
+        if changed && works && !self.is_quiet() {
             self.shared.services.hub.open(self.shared.session());
         } else if changed {
             self.shared.services.hub.close_lanes(self.shared.session());

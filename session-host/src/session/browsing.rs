@@ -1,17 +1,19 @@
 //! Browser after browser: started in the directory that the row names, ended as the session's end asks for.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use contract::{ProfileId, Reason, Signal};
+use contract::{Reason, Signal};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Ending,
     account::Takeover,
     actor::{Actor, After, load},
-    recorder,
+    opening::Opened,
+    recycling::Recycle,
+    snapshots,
 };
-use crate::browser::{self, Browser, PageEvent, ProfileDir};
+use crate::browser::{Browser, PageEvent};
 use store::owned::Owned;
 
 /// Browser starts in a row without becoming useful before the session is `failed`.
@@ -19,7 +21,7 @@ const MOST_RESTARTS: u32 = 6;
 /// How long the kernel may take to end what was killed.
 const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Actor {
     /// Browser after browser, until the session ends.
@@ -34,8 +36,10 @@ impl Actor {
             };
             match after {
                 After::End(ending) => return ending,
-                After::Ordered => {
-                    self.signal(Signal::Restarting).await;
+                After::Ordered | After::Recycle => {
+                    if matches!(after, After::Ordered) {
+                        self.signal(Signal::Restarting).await;
+                    }
                     match load(&self.shared).await {
                         Some(now) => owned = now,
                         None => return Ending::Fence,
@@ -61,7 +65,7 @@ impl Actor {
     }
 
     /// What `step` leads to; an error where the session is to end first. A step that is dropped leaves nothing behind.
-    async fn unless_told_to_end<T>(&self, step: impl Future<Output = T>) -> Result<T, Ending> {
+    pub(super) async fn unless_told_to_end<T>(&self, step: impl Future<Output = T>) -> Result<T, Ending> {
         let shared = &self.shared;
         let mut ending = shared.ending.subscribe();
         tokio::select! {
@@ -75,37 +79,34 @@ impl Actor {
 
     async fn one_browser(&mut self, owned: &Owned) -> Result<After, Failed> {
         let shared = self.shared.clone();
-        // Before the state changes: a gap begins where it says that the session last worked.
-        let profile = self.profile(owned).await?;
-        self.signal(Signal::BrowserStarting).await;
         let (events, mut heard) = mpsc::channel(4096);
-        let started = self
-            .unless_told_to_end(async {
-                shared.lease.opens().await;
-                let _turn = shared.services.starts.acquire().await?;
-                Ok::<_, Failed>(browser::start(&shared.services.browsers, &profile, events).await?)
-            })
-            .await;
-        let browser = match started {
-            Ok(started) => started?,
-            Err(ending) => return Ok(After::End(ending)),
+        let (browser, profile) = match self.open_browser(owned, events).await? {
+            Opened::Browser(browser, profile) => (browser, profile),
+            Opened::Ends(after) => return Ok(after),
         };
         shared.set_browser(Some(browser.clone()));
-        (self.ready, self.stream, self.bound, self.takeover) = (false, None, false, Takeover::No);
+        (self.ready, self.stream, self.bound, self.takeover, self.recycle) = (false, None, false, Takeover::No, Recycle::No);
         self.unbound.clear();
         let after = self.hear(&browser, &mut heard).await;
         self.set_working(false);
         match &after {
             After::End(Ending::Fence) => self.fence(&browser, &mut heard).await,
-            After::End(Ending::Drain) => {
-                self.signal(Signal::BrowserStarting).await; // shows as `reconnecting`: the next host takes over
-                browser.close().await;
-            }
-            After::End(_) | After::Restart | After::Ordered => {
-                browser.close().await;
-            }
+            After::End(Ending::Drain) => self.signal(Signal::BrowserStarting).await, // shows as `reconnecting`: the next host takes over
+            After::Recycle => self.signal(Signal::Recycling).await,
+            After::End(_) | After::Restart | After::Ordered => {}
         }
+        let closed = match &after {
+            After::End(Ending::Fence) => false,
+            _ => browser.close().await.clean,
+        };
         shared.set_browser(None);
+        if matches!(after, After::End(Ending::Stop)) {
+            self.signal(Signal::Stopped).await; // it is, for whoever asked; what follows is ours
+        }
+        let keeps = matches!(after, After::End(Ending::Stop | Ending::Drain) | After::Recycle);
+        if let (true, Some(marker)) = (keeps && closed && self.has_worked(), &self.safe.marker) {
+            self.safe.taken = snapshots::take(&shared, &profile, marker).await.or(self.safe.taken);
+        }
         if matches!(after, After::End(Ending::None)) {
             self.remove_if_forgotten(browser, profile).await;
         }
@@ -129,30 +130,6 @@ impl Actor {
         if timeout(KILLED_WITHIN, closed(heard)).await.is_err() {
             tracing::error!(session = %self.shared.session(), pid = browser.pid(), "a browser that was killed does not end");
         }
-    }
-
-    /// The directory that the row names, where it is here; otherwise a new one, announced as a gap if an account was linked.
-    async fn profile(&mut self, owned: &Owned) -> Result<Arc<ProfileDir>, Failed> {
-        let (services, held) = (&self.shared.services, self.shared.lease.held());
-        let data_dir = &services.browsers.config().data_dir;
-        if let Some(id) = owned.profile {
-            let name = id.to_string();
-            if ProfileDir::exists(data_dir, &name)? {
-                return Ok(ProfileDir::open(data_dir, &name).await?);
-            }
-            // Before the row names another directory: after a death in between it is announced twice, never not at all.
-            if owned.account.is_some() {
-                let events = store::owned::announce_gap(&services.pool, held).await?.ok_or("no longer the owner")?;
-                recorder::publish(&self.shared, events).await;
-            }
-        }
-        let id = ProfileId::new();
-        let profile = ProfileDir::open(data_dir, &id.to_string()).await?;
-        // Before the page gets the network: whoever finds another directory deletes it.
-        if !store::owned::use_profile(&services.pool, held, id).await? {
-            return Err("no longer the owner".into());
-        }
-        Ok(profile)
     }
 }
 

@@ -10,9 +10,12 @@ mod browsing;
 mod control;
 mod executor;
 mod messages;
+mod opening;
 mod people;
 mod recipient;
 mod recorder;
+mod recycling;
+mod snapshots;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,6 +24,7 @@ use std::{
 
 use contract::{SessionId, SessionState, Timings};
 use queue::{Hub, Lease, Redis};
+use service::{objects::Objects, seal::Sealer};
 use store::PgPool;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,6 +47,10 @@ pub struct Services {
     pub browsers: Arc<BrowserEnv>,
     /// All durations.
     pub timings: Arc<Timings>,
+    /// Where snapshots lie.
+    pub objects: Objects,
+    /// What opens the tenants' data keys.
+    pub sealer: Arc<Sealer>,
     /// At most two browsers start at a time.
     pub starts: Arc<tokio::sync::Semaphore>,
     /// Tasks that a drain waits for.
@@ -99,6 +107,8 @@ pub struct Shared {
     /// Receipts and outcomes are read and written by turns.
     writing: tokio::sync::Mutex<()>,
     ending: watch::Sender<Ending>,
+    /// Its browser costs too much.
+    heavy: Notify,
     /// What the page can be asked, and how many browsers were started for the session here.
     page: watch::Sender<(Stage, u64)>,
     orders: mpsc::Sender<Order>,
@@ -139,6 +149,11 @@ impl Shared {
     /// Woken when a browser came or went: the guard must hear of it.
     pub async fn browser_changed(&self) {
         self.browser_changed.notified().await;
+    }
+
+    /// Its browser costs too much: it is replaced once nothing is under way.
+    pub fn recycle(&self) {
+        self.heavy.notify_one();
     }
 
     fn set_stage(&self, stage: Stage) {
@@ -212,6 +227,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         people: tokio::sync::Mutex::default(),
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
+        heavy: Notify::new(),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,
         controls: watch::Sender::new(0),

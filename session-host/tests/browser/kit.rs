@@ -90,7 +90,7 @@ pub struct Rig {
 impl Rig {
     pub async fn start(env: &Arc<BrowserEnv>, profile: &Arc<ProfileDir>) -> Self {
         let (tx, mut rx) = mpsc::channel(64);
-        let browser = browser::start(env, profile, tx).await.unwrap();
+        let browser = browser::start(env, profile, None, tx).await.unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (grow, grown) = watch::channel(0);
         let written = log.clone();

@@ -88,7 +88,7 @@ async fn claim(host: &Host, mut live: watch::Receiver<Vec<HostId>>) {
         let others: Vec<_> = live.borrow_and_update().iter().copied().filter(|id| *id != host.id).collect();
         let held: Vec<_> = host.leases().iter().map(|lease| *lease.held()).collect();
         let _ = store::leases::still_held(&host.pool, &held).await;
-        let Ok(free) = store::leases::claimable(&host.pool, &others, &called).await else { continue };
+        let Ok(free) = store::leases::claimable(&host.pool, &others, &called, i32::MAX).await else { continue };
         let free: Vec<_> = free.into_iter().filter(|claim| !held.iter().any(|held| held.session() == claim.session)).collect();
         if free.is_empty() || hosts::live(&host.redis, Timings::default().host_stale()).await.is_err() {
             continue;

@@ -31,8 +31,10 @@ pub struct Shared {
     pub database_url: String,
     /// Redis.
     pub redis_url: String,
-    /// `MASTER_KEY` of API and worker.
+    /// `MASTER_KEY` of all services.
     pub master_key: String,
+    /// `MASTER_KEY_PREVIOUS`, if there is one.
+    pub master_key_previous: Option<String>,
     /// Where the object store is.
     pub objects: PathBuf,
     /// `TIMINGS`.
@@ -47,6 +49,9 @@ impl Shared {
         command.current_dir(&self.bin).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &self.bin).env("LANG", "C.UTF-8");
         command.env("DATABASE_URL", &self.database_url).env("REDIS_URL", &self.redis_url).env("TIMINGS", &self.timings);
         command.env("MASTER_KEY", &self.master_key).env("OBJECTS_URL", format!("file://{}", self.objects.display()));
+        if let Some(previous) = &self.master_key_previous {
+            command.env("MASTER_KEY_PREVIOUS", previous);
+        }
         command.env("ZAGUAN_ENV", "development").env("RUST_LOG", "info");
         if let Some(faults) = &self.faults {
             command.env("ZAGUAN_FAULTS", faults);

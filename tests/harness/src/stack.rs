@@ -20,7 +20,7 @@ use crate::{
 /// The protocol's durations in proportion to a lease of 2 s.
 const QUICK: &str = r#"{"leaseTtlMs":2000,"renewEveryMs":600,"fenceMarginMs":600,"killMarginMs":200,"heartbeatEveryMs":400,"hostStaleMs":1200,
 "reconcileEveryMs":1500,"ackWithinMs":4000,"ackWithinTotalMs":20000,"evidenceWithinMs":2000,"pageBeatMs":5000,"pageReadyWithinMs":20000,
-"drainWithinMs":20000,"drainJobsWithinMs":5000,"restartAfterMs":200,"streamKeepAliveMs":1000,"downJobsFailAfterMs":4000,
+"drainWithinMs":20000,"drainJobsWithinMs":5000,"snapshotWithinMs":10000,"snapshotAfterLinkMs":3600000,"restartAfterMs":200,"streamKeepAliveMs":1000,"downJobsFailAfterMs":4000,
 "capacityAfterMs":2000,"logoutWithinMs":5000}"#;
 
 /// How a stack differs from the usual one.
@@ -41,6 +41,17 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { timings: QUICK.to_owned(), faults: true, proxies: false, durable_redis: false, logs: None }
+    }
+}
+
+impl Settings {
+    /// The usual ones, with some durations of their own: an object as `TIMINGS` takes it.
+    pub fn timed(overrides: &Value) -> Self {
+        let mut timings: Value = serde_json::from_str(QUICK).expect("it is JSON");
+        for (name, value) in overrides.as_object().into_iter().flatten() {
+            timings[name] = value.clone();
+        }
+        Self { timings: timings.to_string(), ..Self::default() }
     }
 }
 
@@ -160,6 +171,7 @@ impl Stack {
             database_url,
             redis_url,
             master_key: crate::random_key(),
+            master_key_previous: None,
             objects: folder.sub("objects")?,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
@@ -187,6 +199,20 @@ impl Stack {
     pub async fn try_host(&mut self, slots: usize) -> Result<Host, Error> {
         self.hosts += 1;
         Host::start(&self.shared, &format!("host-{}", self.hosts), &self.data, &self.sim.browser_args(), slots).await
+    }
+
+    /// Another session host on a machine of its own: its disk has this name, and no other host uses it.
+    pub async fn host_elsewhere(&mut self, disk: &str) -> Host {
+        self.hosts += 1;
+        let data = self.folder.sub(disk).expect("a folder can be made");
+        let host = Host::start(&self.shared, &format!("host-{}", self.hosts), &data, &self.sim.browser_args(), 4).await;
+        host.expect("a session host starts")
+    }
+
+    /// From now on services are started with another `MASTER_KEY`; the one of before is their `MASTER_KEY_PREVIOUS` if it still `opens`.
+    pub fn change_master_key(&mut self, opens: bool) {
+        let before = std::mem::replace(&mut self.shared.master_key, crate::random_key());
+        self.shared.master_key_previous = opens.then_some(before);
     }
 
     /// Another session host, which is not waited for.

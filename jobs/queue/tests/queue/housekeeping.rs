@@ -61,7 +61,7 @@ async fn what_a_live_host_holds_is_asked_for_by_no_other_unless_it_is_called() {
     let claim = stores.claimable(session).await;
     leases::bump(&stores.pool, &claim, OwnerId::new(), other).await.unwrap().unwrap();
     let seen = async |busy: &[HostId], called: &[contract::SessionId]| {
-        leases::claimable(&stores.pool, busy, called).await.unwrap().iter().any(|c| c.session == session)
+        leases::claimable(&stores.pool, busy, called, i32::MAX).await.unwrap().iter().any(|c| c.session == session)
     };
     assert!(!seen(&[other], &[]).await);
     assert!(seen(&[other], &[session]).await, "its lease was given up by its guard");

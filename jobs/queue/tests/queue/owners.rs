@@ -10,6 +10,7 @@ use store::{
     incoming::{self, Incoming},
     leases,
     owned::{self, Account, Linked},
+    profiles,
 };
 
 use crate::support::{SOON, Stores};
@@ -215,7 +216,7 @@ async fn a_gap_begins_when_the_session_last_worked_and_a_known_account_in_an_emp
     let state = async |state| owned::set_state(pool, &held, (state, None), None, true).await.unwrap();
     let owed = async || owned::announce_owed_gap(pool, &held).await.unwrap();
     // The first link of all owes nothing, whatever its directory.
-    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert!(profiles::begin(pool, &held, contract::ProfileId::new(), 1, profiles::Source::Empty).await.unwrap());
     assert_eq!(link().await, Linked::Accepted);
     assert!(owed().await.is_none());
 
@@ -231,7 +232,7 @@ async fn a_gap_begins_when_the_session_last_worked_and_a_known_account_in_an_emp
     state(SessionState::LoggedOut).await;
     let until = stores.postgres.run("select worked_until from session");
     state(SessionState::Starting).await;
-    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert!(profiles::begin(pool, &held, contract::ProfileId::new(), 1, profiles::Source::Empty).await.unwrap());
     assert!(owed().await.is_some_and(|gap| same(&gap[0], &until)), "a link in an empty directory");
     assert!(owed().await.is_none(), "told once");
 
@@ -242,12 +243,12 @@ async fn a_gap_begins_when_the_session_last_worked_and_a_known_account_in_an_emp
     let read = stores.postgres.run("select reconciled_at from session");
     owned::set_state(pool, &held, (SessionState::Reconnecting, Some(contract::Reason::HostChanged)), None, false).await.unwrap();
     state(SessionState::LoggedOut).await;
-    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert!(profiles::begin(pool, &held, contract::ProfileId::new(), 1, profiles::Source::Empty).await.unwrap());
     assert_eq!(link().await, Linked::Accepted);
     assert!(owed().await.is_some_and(|gap| same(&gap[0], &read)));
 
     // Another account has missed nothing.
-    assert!(owned::use_profile(pool, &held, contract::ProfileId::new()).await.unwrap());
+    assert!(profiles::begin(pool, &held, contract::ProfileId::new(), 1, profiles::Source::Empty).await.unwrap());
     stores.postgres.run("update session set allow_new_account = true");
     let other = Account { phone: "5511777770000".into(), ..account() };
     assert_eq!(owned::link(pool, &held, &other, Duration::ZERO).await.unwrap(), Linked::Accepted);
@@ -260,7 +261,7 @@ async fn what_a_living_host_lost_and_does_not_take_again_is_asked_for_by_the_oth
     let (session, _) = owned_session(&stores).await;
     let (host, other) = (HostId::new(), HostId::new());
     stores.postgres.run(&format!("update session set state = 'working', host = '{}'", host.uuid()));
-    let asked = async || leases::claimable(&stores.pool, &[host], &[]).await.unwrap();
+    let asked = async || leases::claimable(&stores.pool, &[host], &[], i32::MAX).await.unwrap();
     leases::disown(&stores.pool, other, &[session]).await.unwrap();
     assert!(asked().await.is_empty(), "it may run there");
     leases::disown(&stores.pool, host, &[session]).await.unwrap();

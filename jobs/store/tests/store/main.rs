@@ -7,6 +7,7 @@ mod erasures;
 mod exports;
 mod history;
 mod identity;
+mod profiles;
 mod receipts;
 mod sessions;
 mod support;

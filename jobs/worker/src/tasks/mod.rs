@@ -5,9 +5,11 @@ mod expired_jobs;
 mod expired_tokens;
 mod export_sweep;
 mod finished_jobs;
+mod key_rewrap;
 mod partitions;
 mod queue_tidy;
 mod row_retention;
+mod snapshot_sweep;
 mod stream_trim;
 
 use std::{sync::Arc, time::Duration};
@@ -36,9 +38,9 @@ pub struct Tools {
     pub days: Days,
     /// For how long the streams in Redis keep events.
     pub streams_kept: Duration,
-    /// Where exports lie.
+    /// Where exports and snapshots lie.
     pub objects: Objects,
-    /// Seals them.
+    /// What seals and opens.
     pub sealer: Arc<Sealer>,
     /// For how long they are kept.
     pub exports_kept: Duration,
@@ -100,11 +102,17 @@ pub enum Task {
     /// Exports that are kept no longer, and objects that no row names.
     #[serde(rename = "exports.sweep")]
     ExportSweep,
+    /// Objects of snapshots that no row names any more.
+    #[serde(rename = "snapshots.sweep")]
+    SnapshotSweep,
+    /// What the master key of before has sealed.
+    #[serde(rename = "keys.rewrap")]
+    KeyRewrap,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Partitions,
         Self::EventRetention,
         Self::RowRetention,
@@ -114,6 +122,8 @@ impl Task {
         Self::QueueTidy,
         Self::StreamTrim,
         Self::ExportSweep,
+        Self::SnapshotSweep,
+        Self::KeyRewrap,
     ];
 
     /// The name of its row.
@@ -128,6 +138,8 @@ impl Task {
             Self::QueueTidy => "queue.tidy",
             Self::StreamTrim => "streams.trim",
             Self::ExportSweep => "exports.sweep",
+            Self::SnapshotSweep => "snapshots.sweep",
+            Self::KeyRewrap => "keys.rewrap",
         }
     }
 
@@ -141,7 +153,7 @@ impl Task {
         const HOUR: Duration = Duration::from_secs(3600);
         match self {
             Self::ExpiredJobs => Duration::from_secs(15),
-            Self::ExportSweep => Duration::from_secs(600),
+            Self::ExportSweep | Self::SnapshotSweep | Self::KeyRewrap => Duration::from_secs(600),
             Self::Partitions
             | Self::EventRetention
             | Self::RowRetention
@@ -167,6 +179,8 @@ impl Task {
             Self::QueueTidy => queue_tidy::run(tools).await,
             Self::StreamTrim => stream_trim::run(tools).await,
             Self::ExportSweep => export_sweep::run(tools).await,
+            Self::SnapshotSweep => snapshot_sweep::run(tools).await,
+            Self::KeyRewrap => key_rewrap::run(tools).await,
         }
     }
 }

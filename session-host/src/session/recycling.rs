@@ -1,0 +1,128 @@
+//! When a browser is replaced by a new one: soon after linking for the first snapshot, then daily, or when it costs too much. Only while
+//! nothing is under way.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    Shared,
+    actor::{Actor, After},
+};
+
+/// How long the page may still read what the phone hands over before a first snapshot is taken all the same.
+const HISTORY_WAITS: u32 = 10;
+/// How long a browser works before its cost counts, in times of the pause before a first snapshot.
+const HEAVY_AFTER: u32 = 10;
+
+/// What a browser waits for before it is replaced.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Recycle {
+    /// It does not work.
+    No,
+    /// For this time; how often it was put off; and since when it works.
+    At(Instant, u32, Instant),
+    /// For what is under way, until this time: it may use the page, and nothing new is taken.
+    Quiet(Instant),
+}
+
+impl Recycle {
+    /// When there is something to do about it.
+    pub(super) async fn due(self, shared: &Shared) {
+        match self {
+            Self::No => std::future::pending().await,
+            Self::At(at, _, since) => tokio::select! {
+                () = sleep_until(at) => {}
+                // One that costs too much as soon as it works would be replaced for ever.
+                () = async {
+                    sleep_until(since + shared.services.timings.snapshot_after_link() * HEAVY_AFTER).await;
+                    shared.heavy.notified().await;
+                } => {}
+            },
+            Self::Quiet(until) => {
+                let _ = timeout_at(until, shared.services.hub.session_idle(shared.session())).await;
+            }
+        }
+    }
+}
+
+impl Actor {
+    /// A browser works since `now`.
+    pub(super) fn recycle_at(&mut self, now: Instant) {
+        let timings = &self.shared.services.timings;
+        let after = match self.safe.taken {
+            None => timings.snapshot_after_link(),
+            Some(_) => spread(timings.recycle_every(), self.shared.session().uuid().as_u128()),
+        };
+        if self.safe.marker.is_some() {
+            self.recycle = Recycle::At(now + after, 0, now);
+        }
+    }
+
+    /// What is to be done.
+    pub(super) fn recycle(&mut self) -> Option<After> {
+        let timings = self.shared.services.timings.clone();
+        match self.recycle {
+            Recycle::No => None,
+            Recycle::At(_, waited, since) if !self.history && self.safe.taken.is_none() && waited < HISTORY_WAITS => {
+                self.recycle = Recycle::At(Instant::now() + timings.snapshot_after_link(), waited + 1, since);
+                None
+            }
+            Recycle::At(..) => {
+                self.shared.services.hub.close_lanes(self.shared.session());
+                self.recycle = Recycle::Quiet(Instant::now() + timings.drain_jobs_within());
+                None
+            }
+            Recycle::Quiet(until) if Instant::now() < until => self.still_quiet(),
+            // Something takes long: later.
+            Recycle::Quiet(_) => {
+                let now = Instant::now();
+                self.recycle = Recycle::At(now + timings.drain_jobs_within() * 10, HISTORY_WAITS, now);
+                if *self.shared.working.borrow() {
+                    self.shared.services.hub.open(self.shared.session());
+                }
+                None
+            }
+        }
+    }
+
+    /// A job that was being taken when the lanes were closed may have come since: from here on such a one waits for the next browser, and one
+    /// that came before is seen.
+    fn still_quiet(&self) -> Option<After> {
+        let worked = *self.shared.working.borrow();
+        self.set_working(false);
+        if self.shared.services.hub.session_is_idle(self.shared.session()) {
+            return Some(After::Recycle);
+        }
+        self.set_working(worked);
+        None
+    }
+
+    /// Whether this browser has worked, and its storage is known to be marked: of another one no snapshot is taken.
+    pub(super) fn has_worked(&self) -> bool {
+        !matches!(self.recycle, Recycle::No)
+    }
+
+    /// Whether jobs wait in their lanes for the browser to be replaced.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.recycle, Recycle::Quiet(_))
+    }
+}
+
+/// A tenth more or less, the same each time: not all sessions of a host at once.
+fn spread(every: Duration, of: u128) -> Duration {
+    let tenth = every / 10;
+    every - tenth + tenth * u32::try_from(of % 201).unwrap_or(100) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_recycled_around_their_time_and_not_together() {
+        let (day, times) = (Duration::from_secs(1000), (0..500).map(|n| spread(Duration::from_secs(1000), n)));
+        assert!(times.clone().all(|t| t >= day * 9 / 10 && t <= day * 11 / 10));
+        assert!(times.clone().min() < Some(day * 92 / 100) && times.max() > Some(day * 108 / 100));
+    }
+}
