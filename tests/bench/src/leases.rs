@@ -52,8 +52,11 @@ async fn idle(report: &mut Report, count: usize) -> Result<(), Error> {
     note("EVAL of their renewals", "commands/s", each_second(&|name| name == "eval"));
     note("GET and PEXPIRE inside them", "commands/s", each_second(&|name| RENEWAL[1..].contains(&name)));
     note("commands on their lanes (ZRANGE, ZREM, PUBLISH)", "commands/s", each_second(&|name| LANE.contains(&name)));
-    let rest = each_second(&|name| !RENEWAL.contains(&name) && !LANE.contains(&name));
-    note("all others (heartbeats, reconciliation), scripts' own calls included", "commands/s", rest);
+    let rest = |name: &str| !RENEWAL.contains(&name) && !LANE.contains(&name);
+    note("all others (heartbeats, reconciliation), scripts' own calls included", "commands/s", each_second(&rest));
+    for name in calls_then.keys().filter(|name| rest(name) && each_second(&|other| other == *name) >= 1.0) {
+        note(&format!("of these {}", name.to_uppercase()), "commands/s", each_second(&|other| other == name));
+    }
     let minutes = FOR.as_secs_f64() / 60.0;
     note("the host's processor time", "s/min", (ours_then - ours) / minutes);
     note("Redis' processor time", "s/min", (redis_then - redis) / minutes);
