@@ -83,7 +83,8 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
 
 /// Writes state and reason with the event that announces them. `want_stopped`: the change also ends the wish to run, so that no host claims
 /// it again (a code that nobody scanned); without it, `stopped` is written only while that is still wished for, or its tenant is suspended: a
-/// start that came meanwhile wins. No event where the row says so already: a first try has come to its end after all. `None`: no longer ours, or no longer wished for.
+/// start that came meanwhile wins. No event where it does, nor where the row says so already: a first try has come to its end after all.
+/// `None`: no longer ours.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -97,16 +98,16 @@ pub async fn set_state(
     let columns = Columns::of(&[NewEvent::of(None, &status(state, reason, me.map(Account::told)))]);
     let rows = sqlx::query!(
         r#"with held as (
-                    select tenant from session where id = $1 and epoch = $2 and owner = $3 and ($4 <> 'stopped' or $6 or wanted = 'stopped'
-                           or exists (select 1 from tenant t where t.id = session.tenant and t.state <> 'active'))
-                       for no key update),
+                    select tenant, $4 <> 'stopped' or $6 or wanted = 'stopped'
+                           or exists (select 1 from tenant t where t.id = session.tenant and t.state <> 'active') as still
+                      from session where id = $1 and epoch = $2 and owner = $3 for no key update),
                 s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 or $4 = 'stopped' then 'stopped' else wanted end,
                            worked_until = case when session.state <> 'working' or $4 = 'working' then worked_until
                                                when $5 = 'host_changed' then greatest(session.state_at, session.reconciled_at)
                                                else clock_timestamp() end
-                      from held where session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
+                      from held where held.still and session.id = $1 and (session.state <> $4 or session.reason is distinct from $5)
                     returning held.tenant),
                 c as (
                     update tenant_counter set seq = seq + 1 from s where tenant_counter.tenant = s.tenant

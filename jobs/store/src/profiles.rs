@@ -290,7 +290,9 @@ pub async fn add(pool: &PgPool, held: &Held, uploaded: &Uploaded<'_>) -> Result<
 /// [`crate::StoreError`].
 pub async fn refuse(pool: &PgPool, held: &Held, id: SnapshotId, why: Refused) -> Result<bool> {
     let done = sqlx::query!(
-        "with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update)
+        "with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+              -- What is older lacks what this one had, whoever goes on from there.
+              behind as (update session set profile_changed = true from held where session.id = $1)
          update profile_snapshot p set refused = $6 from held where p.session = $1 and p.epoch = $4 and p.n = $5 and p.tenant = held.tenant",
         held.session().uuid(),
         held.epoch(),

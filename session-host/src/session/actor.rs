@@ -186,7 +186,7 @@ impl Actor {
                 Next::Gone => return After::Restart,
                 Next::Order(order) => self.obey(order, browser, heard).await,
                 Next::Takeover => self.takeover_due(browser).await,
-                Next::Recycle => self.recycle(),
+                Next::Recycle => self.recycle(browser).await,
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {

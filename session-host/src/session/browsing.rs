@@ -105,7 +105,10 @@ impl Actor {
         }
         let keeps = matches!(after, After::End(Ending::Stop | Ending::Drain) | After::Recycle);
         if let (true, Some(marker)) = (keeps && closed && self.has_worked(), &self.safe.marker) {
-            self.safe.taken = snapshots::take(&shared, &profile, marker).await.or(self.safe.taken);
+            match snapshots::take(&shared, &profile, marker).await {
+                Some(_) => self.safe.failed = 0,
+                None => self.safe.failed += 1,
+            }
         }
         if matches!(after, After::End(Ending::None)) {
             self.remove_if_forgotten(browser, profile).await;

@@ -2,7 +2,7 @@
 //! A storage that does not hold its marker is passed over. A known account gets an empty directory only after everybody was told that its
 //! link is gone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use contract::{ProfileId, Reason, Signal};
 use store::{
@@ -27,8 +27,10 @@ pub(super) struct Safe {
     pub(super) marker: Option<String>,
     /// The snapshot that it began as, until a browser has worked in it.
     pub(super) began_as: Option<SnapshotId>,
-    /// The newest snapshot that there is of the link.
-    pub(super) taken: Option<SnapshotId>,
+    /// When the newest snapshot of the link was taken, if there is one.
+    pub(super) taken_at: Option<Instant>,
+    /// How often in a row none could be taken.
+    pub(super) failed: u32,
 }
 
 /// What starting led to.
@@ -61,8 +63,10 @@ impl Actor {
         }
         let shared = self.shared.clone();
         let mut snapshots = profiles::snapshots(&shared.services.pool, shared.lease.held()).await?.ok_or("no longer the owner")?;
-        self.safe = Safe { marker: None, began_as: None, taken: snapshots.first().map(|s| s.id) };
-        let unchanged = self.safe.taken.filter(|_| !owned.changed);
+        let age = |s: &Snapshot| SystemTime::from(s.taken_at).elapsed().unwrap_or_default();
+        let taken_at = snapshots.first().map(|s| Instant::now().checked_sub(age(s)).unwrap_or_else(Instant::now));
+        self.safe = Safe { marker: None, began_as: None, taken_at, failed: self.safe.failed };
+        let unchanged = snapshots.first().map(|s| s.id).filter(|_| !owned.changed);
         let mut place = self.kept(owned).await?;
         snapshots.reverse();
         let mut elsewhere = false;
@@ -191,7 +195,10 @@ impl Actor {
             match self.unless_told_to_end(tokio::time::timeout(super::account::CALL_WITHIN, browser.mark(&word))).await {
                 Ok(Ok(Ok(word))) => self.safe.marker = Some(word),
                 Err(_) => return,
-                other => tracing::warn!(session = %shared.session(), ?other, "the profile is not marked: no snapshot is taken of it"),
+                other => {
+                    self.safe.failed += 1;
+                    tracing::warn!(session = %shared.session(), ?other, "the profile is not marked yet: no snapshot is taken of it");
+                }
             }
         }
         self.recycle_at(Instant::now());

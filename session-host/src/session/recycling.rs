@@ -9,6 +9,7 @@ use super::{
     Shared,
     actor::{Actor, After},
 };
+use crate::browser::Browser;
 
 /// How long the page may still read what the phone hands over before a first snapshot is taken all the same.
 const HISTORY_WAITS: u32 = 10;
@@ -50,21 +51,27 @@ impl Actor {
     /// A browser works since `now`.
     pub(super) fn recycle_at(&mut self, now: Instant) {
         let timings = &self.shared.services.timings;
-        let after = match self.safe.taken {
-            None => timings.snapshot_after_link(),
-            Some(_) => spread(timings.recycle_every(), self.shared.session().uuid().as_u128()),
+        let (soon, every) = (timings.snapshot_after_link(), timings.recycle_every());
+        let at = match (self.safe.failed, self.safe.taken_at) {
+            // By the age of the snapshot: a browser that is replaced for other reasons does not make it younger.
+            (0, Some(taken)) => (taken + spread(every, self.shared.session().uuid().as_u128())).max(now + soon),
+            // Where none can be taken, each try is an interruption for nothing: fewer and fewer.
+            (failed, _) => now + (soon * 2_u32.pow(failed.min(6))).min(every),
         };
-        if self.safe.marker.is_some() {
-            self.recycle = Recycle::At(now + after, 0, now);
-        }
+        self.recycle = Recycle::At(at, 0, now);
     }
 
     /// What is to be done.
-    pub(super) fn recycle(&mut self) -> Option<After> {
+    pub(super) async fn recycle(&mut self, browser: &Browser) -> Option<After> {
         let timings = self.shared.services.timings.clone();
         match self.recycle {
             Recycle::No => None,
-            Recycle::At(_, waited, since) if !self.history && self.safe.taken.is_none() && waited < HISTORY_WAITS => {
+            // The page was too busy to be marked when it began to work: no snapshot is worth anything without.
+            Recycle::At(..) if self.safe.marker.is_none() => {
+                self.profile_works(browser).await;
+                None
+            }
+            Recycle::At(_, waited, since) if !self.history && self.safe.taken_at.is_none() && waited < HISTORY_WAITS => {
                 self.recycle = Recycle::At(Instant::now() + timings.snapshot_after_link(), waited + 1, since);
                 None
             }
@@ -98,7 +105,7 @@ impl Actor {
         None
     }
 
-    /// Whether this browser has worked, and its storage is known to be marked: of another one no snapshot is taken.
+    /// Whether this browser has worked: of another one no snapshot is taken.
     pub(super) fn has_worked(&self) -> bool {
         !matches!(self.recycle, Recycle::No)
     }

@@ -156,6 +156,18 @@ async fn two_generations_stay_and_older_ones_go_only_once_a_newer_one_was_worked
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_snapshot_is_never_taken_for_the_whole_after_the_newest_was_refused() {
+    let store = Store::start().await;
+    let profile = begin(&store, &store.held, Source::Empty).await;
+    take(&store, &store.held, profile, "a/1").await.unwrap();
+    let newest = take(&store, &store.held, profile, "a/2").await.unwrap();
+    assert!(!owned::load(&store.pool, &store.held).await.unwrap().unwrap().changed);
+    // Who refuses it may die before it goes on from the older one.
+    assert!(profiles::refuse(&store.pool, &store.held, newest, Refused::Corrupt).await.unwrap());
+    assert!(owned::load(&store.pool, &store.held).await.unwrap().unwrap().changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn snapshots_of_another_account_are_not_used_and_go_with_the_link_and_with_the_session() {
     let store = Store::start().await;
     let profile = begin(&store, &store.held, Source::Empty).await;
