@@ -163,7 +163,8 @@ async fn a_state_written_again_beside_its_unfinished_first_try_is_one_event() {
     });
     assert_eq!(log.await, "1 session.status");
     let stopped = owned::set_state(&stores.pool, &held, (SessionState::Stopped, None), None, false).await.unwrap();
-    assert!(stopped.is_none(), "not wished for");
+    assert!(stopped.is_some_and(|told| told.is_empty()), "still ours, and not wished for");
+    assert_eq!(stores.postgres.run("select state from session"), "logged_out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
