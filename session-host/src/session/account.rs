@@ -61,7 +61,6 @@ impl Actor {
             Ok(Linked::Accepted) => {}
             Ok(Linked::WrongAccount) => {
                 tracing::warn!(session = %self.shared.session(), "another account was linked: refused");
-                self.unbound.clear();
                 self.takeover = Takeover::Refused;
                 return Some(After::End(Ending::None));
             }
@@ -71,9 +70,6 @@ impl Actor {
         self.bound = true;
         if known.is_some_and(|known| Some(&known.phone) != self.me.as_ref().map(|me| &me.phone)) {
             self.end_jobs_of_the_old_account();
-        }
-        for event in std::mem::take(&mut self.unbound) {
-            self.record(event).await;
         }
         None
     }
@@ -133,7 +129,7 @@ impl Actor {
             let complete = self.bound && self.stream.as_ref().is_some_and(|stream| stream.mode == "MAIN");
             if complete && !asked {
                 let (done, wait) = oneshot::channel();
-                let _ = self.shared.records.send(Record::Reconcile(Some(done))).await;
+                self.catch_up(Record::Reconcile(Some(done))).await;
                 (read, asked) = (Some(wait), true);
             }
             let done = async {

@@ -14,8 +14,8 @@ use crate::browser::{Browser, PageEvent, RefreshQr, StreamState};
 
 /// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
 const QR_LISTS: u32 = 5;
-/// Reports of a page that are kept until it is known whose they are.
-const MOST_UNBOUND: usize = 4096;
+/// Reports of a page that are kept until it is known whose they are, and what came before them.
+const MOST_EARLY: usize = 4096;
 /// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
 const QR_TTL: Duration = Duration::from_secs(20);
 
@@ -54,8 +54,10 @@ pub(super) struct Actor {
     pub(super) visit: bool,
     /// The page's account is the session's. Before that nothing of it is recorded.
     pub(super) bound: bool,
-    /// What the page reported before that.
-    pub(super) unbound: Vec<PageEvent>,
+    /// What came while nobody listened is being read from the page's rows, or was.
+    caught_up: bool,
+    /// What the page reported before that: announced behind it, in the order in which it came to the page.
+    early: Vec<PageEvent>,
     pub(super) takeover: Takeover,
     /// The driver of the current document is complete.
     pub(super) ready: bool,
@@ -112,7 +114,8 @@ async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
         orders,
         visit: !runs && owned.logout,
         bound: false,
-        unbound: Vec::new(),
+        caught_up: false,
+        early: Vec::new(),
         takeover: Takeover::No,
         ready: false,
         stream: None,
@@ -204,7 +207,7 @@ impl Actor {
     pub(super) async fn on(&mut self, browser: &Browser, event: PageEvent) -> Option<After> {
         match event {
             PageEvent::Document(_) => {
-                (self.ready, self.history) = (false, false);
+                (self.ready, self.history, self.caught_up) = (false, false, false);
                 self.shared.set_stage(Stage::Away);
                 self.set_working(false);
             }
@@ -220,12 +223,9 @@ impl Actor {
             PageEvent::Qr { code, ttl_ms } => self.show_code(code, ttl_ms).await,
             PageEvent::Socket(state) if state == "UNPAIRED_IDLE" => return self.next_list(browser).await,
             PageEvent::Socket(_) | PageEvent::Beat => {}
-            // Whose they are is not known yet; what does not fit is found in the page's rows afterwards.
-            early @ (PageEvent::Message(_) | PageEvent::Ack(_)) if !self.bound => {
-                if self.unbound.len() < MOST_UNBOUND {
-                    self.unbound.push(early);
-                }
-            }
+            // Whose they are is not known yet, or there are older ones; what does not fit is found in the page's rows afterwards.
+            early @ PageEvent::Message(_) if !self.caught_up => self.keep(early),
+            early @ PageEvent::Ack(_) if !self.bound => self.keep(early),
             event @ (PageEvent::Message(_) | PageEvent::Ack(_)) => self.record(event).await,
             PageEvent::History => {
                 self.history = true;
@@ -265,6 +265,27 @@ impl Actor {
             }
         }
         None
+    }
+
+    fn keep(&mut self, early: PageEvent) {
+        if self.early.len() < MOST_EARLY {
+            self.early.push(early);
+        }
+    }
+
+    /// Has the recorder read the page's rows, and then write down what the page has reported meanwhile.
+    pub(super) async fn catch_up(&mut self, rows: Record) {
+        let _ = self.shared.records.send(rows).await;
+        self.caught_up = true;
+        for event in std::mem::take(&mut self.early) {
+            self.record(event).await;
+        }
+    }
+
+    /// Forgets what another browser has reported.
+    pub(super) fn unheard(&mut self) {
+        (self.ready, self.stream, self.bound, self.caught_up) = (false, None, false, false);
+        self.early.clear();
     }
 
     /// Has the recorder write down what the page reports of its account.
@@ -339,7 +360,7 @@ impl Actor {
         (self.restarts, self.qr_lists) = (0, 0);
         self.takeover = Takeover::No;
         self.signal(Signal::Ready).await;
-        let _ = self.shared.records.send(if self.history { Record::History } else { Record::Reconcile(None) }).await;
+        self.catch_up(if self.history { Record::History } else { Record::Reconcile(None) }).await;
         self.set_working(lanes_open(self.state));
         if let (Recycle::No, Some(browser)) = (self.recycle, self.shared.browser()) {
             self.profile_works(&browser).await;

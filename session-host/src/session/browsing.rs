@@ -85,8 +85,8 @@ impl Actor {
             Opened::Ends(after) => return Ok(after),
         };
         shared.set_browser(Some(browser.clone()));
-        (self.ready, self.stream, self.bound, self.takeover, self.recycle) = (false, None, false, Takeover::No, Recycle::No);
-        self.unbound.clear();
+        self.unheard();
+        (self.takeover, self.recycle) = (Takeover::No, Recycle::No);
         let after = self.hear(&browser, &mut heard).await;
         self.set_working(false);
         match &after {
