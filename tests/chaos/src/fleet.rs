@@ -1,13 +1,13 @@
 //! All processes of an installation: broken as the plan says, and started again as whoever looks after services does.
 
 mod browsers;
+mod points;
 
 use std::time::Duration;
 
 use contract::ProfileId;
 use harness::{
     Error, Stack,
-    faults::Word,
     process::{self, Signal},
     redis::Kept,
     services::{Api, Host, Worker},
@@ -15,7 +15,10 @@ use harness::{
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::plan::{Fault, Net, Server, Shape, Step, Timed};
+use crate::{
+    gather::Trimmed,
+    plan::{Fault, Net, Server, Shape, Timed},
+};
 
 /// How often processes that ended are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -33,6 +36,7 @@ enum Undo {
     RedisBack(Kept),
     Online(String),
     Unban(String),
+    Trim(usize),
 }
 
 /// The processes.
@@ -49,6 +53,9 @@ pub struct Fleet {
     undo: Vec<(Instant, Undo)>,
     armed: Vec<u64>,
     waiting: JoinSet<()>,
+    stopped: points::Stopped,
+    /// What was trimmed from streams.
+    pub trimmed: Trimmed,
     /// What was broken, and when, in ms from the start.
     pub broken: Vec<(u64, Fault)>,
     /// How many processes were started again.
@@ -70,8 +77,21 @@ impl Fleet {
             hosts.push(stack.try_host(SLOTS).await?);
         }
         let worker = stack.teller(TELLER).await;
-        let (undo, armed, waiting, broken) = (Vec::new(), Vec::new(), JoinSet::new(), Vec::new());
-        Ok(Self { hosts, worker, others, stack, peers: Vec::new(), accounts: Vec::new(), undo, armed, waiting, broken, revived: 0 })
+        Ok(Self {
+            hosts,
+            worker,
+            others,
+            stack,
+            peers: Vec::new(),
+            accounts: Vec::new(),
+            undo: Vec::new(),
+            armed: Vec::new(),
+            waiting: JoinSet::new(),
+            stopped: points::Stopped::default(),
+            trimmed: Trimmed::default(),
+            broken: Vec::new(),
+            revived: 0,
+        })
     }
 
     /// Where the APIs are.
@@ -104,6 +124,7 @@ impl Fleet {
             let (_, undo) = self.undo.swap_remove(place);
             self.end(undo).await;
         }
+        self.stopped.tend(&self.stack);
         for api in std::iter::once(&mut self.stack.api).chain(&mut self.others) {
             if api.process.ended().is_some() {
                 self.revived += 1;
@@ -165,6 +186,13 @@ impl Fleet {
             Undo::RedisBack(kept) => self.stack.redis.go_back(&kept).await.expect("Redis starts"),
             Undo::Unban(phone) => self.stack.sim.ban(&phone, 0).await,
             Undo::Online(phone) => self.stack.sim.online(&phone).await,
+            Undo::Trim(api) => {
+                // Where Redis is away the streams are as they were.
+                for (key, gone) in self.stack.redis.trim("zg:*:ev:*").await.unwrap_or_default() {
+                    self.trimmed.entry(key).or_default().extend(gone);
+                }
+                self.api(api).process.signal(Signal::CONT);
+            }
         }
     }
 
@@ -187,8 +215,11 @@ impl Fleet {
                 }
             }
             Fault::DrainHost(n) => self.hosts[*n].process.signal(Signal::TERM),
-            Fault::KillApi(0) => self.stack.api.process.signal(Signal::KILL),
-            Fault::KillApi(n) => self.others[n - 1].process.signal(Signal::KILL),
+            Fault::KillApi(n) => self.api(*n).process.signal(Signal::KILL),
+            Fault::TrimStreams(n, ms) => {
+                self.api(*n).process.signal(Signal::STOP);
+                self.later(*ms, Undo::Trim(*n));
+            }
             Fault::KillWorker => self.worker.process.signal(Signal::KILL),
             Fault::KillDrivers(n) => {
                 let proper = self.hosts[*n].find_proper();
@@ -245,7 +276,8 @@ impl Fleet {
                 self.stack.sim.offline(&self.peers[*n]).await;
                 self.later(*ms, Undo::Online(self.peers[*n].clone()));
             }
-            Fault::Point(name, step) => self.point(name, *step),
+            Fault::Point(name, step) => self.point(None, name, *step),
+            Fault::PointOf(n, name, step) => self.point(Some(*n), name, *step),
         }
     }
 
@@ -270,27 +302,8 @@ impl Fleet {
         }
     }
 
-    fn point(&mut self, name: &'static str, step: Step) {
-        let mut armed = self.stack.points().arm_once(name);
-        self.waiting.spawn(async move {
-            let Some(arrival) = armed.next().await else { return };
-            match step {
-                Step::Die => arrival.reply(Word::Die).await,
-                Step::Delay(ms) => arrival.reply(Word::Delay(ms)).await,
-                Step::Fail => arrival.reply(Word::Fail).await,
-                Step::Stop(ms) => {
-                    let pid = arrival.pid;
-                    arrival.reply(Word::Stop).await;
-                    // It is the fault's length, and nothing else ends it.
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    process::send(pid, Signal::CONT);
-                }
-            }
-        });
-        // Nobody comes there while every session has its owner.
-        if name.starts_with("lease.") {
-            self.to_proper(0, Signal::KILL);
-        }
+    fn api(&self, n: usize) -> &Api {
+        n.checked_sub(1).map_or(&self.stack.api, |other| &self.others[other])
     }
 
     fn to_proper(&self, host: usize, signal: Signal) {

@@ -11,7 +11,7 @@ use crate::{
     check::{Violation, check, is_final},
     fleet::Fleet,
     follow::Follower,
-    gather::{self, Company},
+    gather::{self, Company, Trimmed},
     history::{History, Send, Session},
     person::{self, state},
     plan::{Act, How, Plan, Shape},
@@ -73,10 +73,10 @@ async fn look(fleet: &mut Fleet, companies: &[Company], traffic: &Traffic, shape
     let sessions = states(traffic, companies).await;
     let left = fleet.leave(LEAVE_WITHIN).await;
     let stack = &fleet.stack;
-    settle(stack, companies).await;
+    settle(stack, companies, &fleet.trimmed).await;
     let mut logs = Vec::new();
     for company in companies {
-        logs.push(gather::log(stack, company).await);
+        logs.push(gather::log(stack, company, &fleet.trimmed).await);
     }
     let seen = traffic.seen();
     let mut sends: Vec<(usize, Send)> = seen.sends.into_iter().collect();
@@ -222,12 +222,12 @@ async fn all_heard(traffic: &Traffic, companies: &[Company]) -> bool {
 }
 
 /// Waits until all readers have what the logs have, or the time is over.
-async fn settle(stack: &Stack, companies: &[Company]) {
+async fn settle(stack: &Stack, companies: &[Company], trimmed: &Trimmed) {
     let end = Instant::now() + Duration::from_secs(30);
     for company in companies {
         let head = company.tenant.client.events(0).await.last().and_then(|event| event["seq"].as_i64()).unwrap_or_default();
         let behind = || async {
-            let stream = gather::log(stack, company).await;
+            let stream = gather::log(stack, company, trimmed).await;
             stream.readers.iter().any(|reader| reader.events.iter().filter_map(|event| event["seq"].as_i64()).max() < Some(head))
         };
         while Instant::now() < end && behind().await {

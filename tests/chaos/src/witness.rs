@@ -78,6 +78,12 @@ pub fn heard(stack: &Stack) -> Vec<String> {
     seen.lines().map(str::to_owned).collect()
 }
 
+/// The last takeover of a session, by its id in the database. None: nobody can say just now.
+pub fn epoch(stack: &Stack, session: &str) -> Option<i64> {
+    let asked = format!("select coalesce(max(epoch), 0) from chaos.owner where session = '{session}'");
+    stack.postgres.try_sql(&asked).ok()?.parse().ok()
+}
+
 /// How often sessions changed hands.
 pub fn takeovers(stack: &Stack) -> usize {
     stack.postgres.sql("select count(*) from chaos.owner").parse().unwrap_or_default()

@@ -36,6 +36,8 @@ pub enum Step {
     Fail,
     /// It stands still for so many milliseconds, as by SIGSTOP, past its leases: when it goes on it is no owner any more.
     Stop(u64),
+    /// It stands still until another one has taken its account over, and goes on at that moment: the next owner has read nothing yet.
+    StopUntilTaken,
 }
 
 /// Something that goes wrong.
@@ -85,6 +87,10 @@ pub enum Fault {
     PhoneOffline(usize, u64),
     /// The next process that comes to a point.
     Point(&'static str, Step),
+    /// The next process that comes there for an account.
+    PointOf(usize, &'static str, Step),
+    /// An HTTP service stands still for so many milliseconds, and finds all streams trimmed to their last entry when it goes on.
+    TrimStreams(usize, u64),
 }
 
 /// Longer than the lease of the harness, 2 s, and all that its end takes.
@@ -122,7 +128,8 @@ impl Fault {
             Self::Unlink(_) => "unlink",
             Self::Ban(..) => "ban",
             Self::PhoneOffline(..) => "phone offline",
-            Self::Point(name, _) => name,
+            Self::Point(name, _) | Self::PointOf(_, name, _) => name,
+            Self::TrimStreams(..) => "trim streams",
         }
     }
 
@@ -135,11 +142,13 @@ impl Fault {
             }
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
-            Self::Point(name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
-            Self::Point(_, Step::Die | Step::Stop(_)) => shape.sessions,
+            Self::Point(name, _) | Self::PointOf(_, name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
+            Self::Point(_, Step::Die | Step::Stop(_) | Step::StopUntilTaken) => shape.sessions,
+            Self::PointOf(_, _, Step::Die | Step::Stop(_) | Step::StopUntilTaken) => shape.sessions,
             Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) | Self::Unlink(_) | Self::Ban(..) => 1,
             Self::Page(_, _, times, ..) => usize::try_from(times.unwrap_or(1)).unwrap_or(1),
-            Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::Point(..) => 0,
+            Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::TrimStreams(..) => 0,
+            Self::Point(..) | Self::PointOf(..) => 0,
         }
     }
 }
