@@ -113,7 +113,10 @@ impl Fleet {
             }
             self.tend().await;
             let due = self.undo.iter().map(|(at, _)| *at).min().unwrap_or(end);
-            tokio::time::sleep_until(next.min(due).min(Instant::now() + LOOK_EVERY)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(next.min(due).min(Instant::now() + LOOK_EVERY)) => {}
+                () = self.stopped.wait() => {}
+            }
         }
     }
 
@@ -124,7 +127,7 @@ impl Fleet {
             let (_, undo) = self.undo.swap_remove(place);
             self.end(undo).await;
         }
-        self.stopped.tend(&self.stack);
+        self.stopped.tend(&self.stack).await;
         for api in std::iter::once(&mut self.stack.api).chain(&mut self.others) {
             if api.process.ended().is_some() {
                 self.revived += 1;

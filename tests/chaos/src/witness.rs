@@ -3,6 +3,7 @@
 //! Hosts connect under a name each (`application_name`). A takeover notes which name the new owner goes by; from then on whatever only an owner
 //! may write is compared with it, when the writing commits. A host that is started anew has a new name.
 
+use contract::SessionId;
 use harness::Stack;
 
 /// A statement of an owner: it starts or ends a started job, records a message, or announces what only an owner knows. Expiry and withdrawal of
@@ -78,9 +79,9 @@ pub fn heard(stack: &Stack) -> Vec<String> {
     seen.lines().map(str::to_owned).collect()
 }
 
-/// The last takeover of a session, by its id in the database. None: nobody can say just now.
-pub fn epoch(stack: &Stack, session: &str) -> Option<i64> {
-    let asked = format!("select coalesce(max(epoch), 0) from chaos.owner where session = '{session}'");
+/// The last takeover of a session. None: nobody can say just now.
+pub fn epoch(stack: &Stack, session: SessionId) -> Option<i64> {
+    let asked = format!("select coalesce(max(epoch), 0) from chaos.owner where session = '{}'", session.uuid());
     stack.postgres.try_sql(&asked).ok()?.parse().ok()
 }
 

@@ -36,7 +36,8 @@ pub enum Step {
     Fail,
     /// It stands still for so many milliseconds, as by SIGSTOP, past its leases: when it goes on it is no owner any more.
     Stop(u64),
-    /// It stands still until another one has taken its account over, and goes on at that moment: the next owner has read nothing yet.
+    /// It stands still and Redis loses its lease; it goes on when another one has taken the account over. Its own clock still says that it is
+    /// the owner, and the next one has read nothing yet.
     StopUntilTaken,
 }
 

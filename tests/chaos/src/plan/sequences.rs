@@ -74,7 +74,7 @@ fn unconfirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequenc
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults }
 }
 
-/// An owner that stood still with a message in its hands goes on in the moment in which the next one has begun.
+/// An owner that stood still with a message in its hands goes on in the moment in which the next one has begun, and knows nothing of it.
 fn written_late(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
     let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
     let stands = Fault::PointOf(session, "record.before_commit", Step::StopUntilTaken);
