@@ -8,12 +8,17 @@ use std::time::Duration;
 use contract::ProfileId;
 use harness::{
     Error, Stack,
+    faults::{Arrival, Word},
     process::{self, Signal},
     redis::Kept,
     services::{Api, Host, Worker},
 };
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinSet,
+    time::Instant,
+};
 
 use crate::{
     gather::Trimmed,
@@ -53,7 +58,8 @@ pub struct Fleet {
     undo: Vec<(Instant, Undo)>,
     armed: Vec<u64>,
     waiting: JoinSet<()>,
-    stopped: points::Stopped,
+    /// Whose session is to be taken over while they wait.
+    overtaken: (UnboundedSender<Arrival>, UnboundedReceiver<Arrival>),
     /// What was trimmed from streams.
     pub trimmed: Trimmed,
     /// What was broken, and when, in ms from the start.
@@ -87,7 +93,7 @@ impl Fleet {
             undo: Vec::new(),
             armed: Vec::new(),
             waiting: JoinSet::new(),
-            stopped: points::Stopped::default(),
+            overtaken: unbounded_channel(),
             trimmed: Trimmed::default(),
             broken: Vec::new(),
             revived: 0,
@@ -115,7 +121,7 @@ impl Fleet {
             let due = self.undo.iter().map(|(at, _)| *at).min().unwrap_or(end);
             tokio::select! {
                 () = tokio::time::sleep_until(next.min(due).min(Instant::now() + LOOK_EVERY)) => {}
-                () = self.stopped.wait() => {}
+                Some(arrival) = self.overtaken.1.recv() => self.overtake(arrival).await,
             }
         }
     }
@@ -127,7 +133,6 @@ impl Fleet {
             let (_, undo) = self.undo.swap_remove(place);
             self.end(undo).await;
         }
-        self.stopped.tend(&self.stack).await;
         for api in std::iter::once(&mut self.stack.api).chain(&mut self.others) {
             if api.process.ended().is_some() {
                 self.revived += 1;
@@ -150,6 +155,9 @@ impl Fleet {
     pub async fn heal(&mut self) {
         self.waiting.abort_all();
         while self.waiting.join_next().await.is_some() {}
+        while let Ok(arrival) = self.overtaken.1.try_recv() {
+            arrival.reply(Word::Go).await;
+        }
         for (_, undo) in std::mem::take(&mut self.undo) {
             self.end(undo).await;
         }

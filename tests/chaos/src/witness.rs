@@ -3,7 +3,6 @@
 //! Hosts connect under a name each (`application_name`). A takeover notes which name the new owner goes by; from then on whatever only an owner
 //! may write is compared with it, when the writing commits. A host that is started anew has a new name.
 
-use contract::SessionId;
 use harness::Stack;
 
 /// A statement of an owner: it starts or ends a started job, records a message, or announces what only an owner knows. Expiry and withdrawal of
@@ -77,12 +76,6 @@ pub fn install(stack: &Stack) {
 pub fn heard(stack: &Stack) -> Vec<String> {
     let seen = stack.postgres.sql("select format('%s by %s, owner %s, at %s', what, host, owner, at) from chaos.stale order by at");
     seen.lines().map(str::to_owned).collect()
-}
-
-/// The last takeover of a session. None: nobody can say just now.
-pub fn epoch(stack: &Stack, session: SessionId) -> Option<i64> {
-    let asked = format!("select coalesce(max(epoch), 0) from chaos.owner where session = '{}'", session.uuid());
-    stack.postgres.try_sql(&asked).ok()?.parse().ok()
 }
 
 /// How often sessions changed hands.

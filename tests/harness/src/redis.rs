@@ -93,15 +93,8 @@ impl Redis {
     /// # Panics
     /// Where it does not answer.
     pub async fn keys(&self, pattern: &str) -> Vec<String> {
-        self.try_keys(pattern).await.expect("Redis answers")
-    }
-
-    /// The same of a server that may be away.
-    ///
-    /// # Errors
-    /// Redis' own.
-    pub async fn try_keys(&self, pattern: &str) -> redis::RedisResult<Vec<String>> {
-        Ok(redis::from_redis_value(self.try_command(&["KEYS", pattern]).await?)?)
+        let keys = self.command(&["KEYS", pattern]).await;
+        redis::from_redis_value(keys).expect("keys are text")
     }
 
     /// A stream, all of it.

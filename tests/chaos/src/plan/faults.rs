@@ -36,9 +36,8 @@ pub enum Step {
     Fail,
     /// It stands still for so many milliseconds, as by SIGSTOP, past its leases: when it goes on it is no owner any more.
     Stop(u64),
-    /// It stands still and Redis loses its lease; it goes on when another one has taken the account over. Its own clock still says that it is
-    /// the owner, and the next one has read nothing yet.
-    StopUntilTaken,
+    /// Its session is taken over while it waits: its own clock still says that it is the owner, and the next one has read nothing yet.
+    Overtaken,
 }
 
 /// Something that goes wrong.
@@ -144,8 +143,8 @@ impl Fault {
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
             Self::Point(name, _) | Self::PointOf(_, name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
-            Self::Point(_, Step::Die | Step::Stop(_) | Step::StopUntilTaken) => shape.sessions,
-            Self::PointOf(_, _, Step::Die | Step::Stop(_) | Step::StopUntilTaken) => shape.sessions,
+            Self::Point(_, Step::Die | Step::Stop(_) | Step::Overtaken) => shape.sessions,
+            Self::PointOf(_, _, Step::Die | Step::Stop(_) | Step::Overtaken) => shape.sessions,
             Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) | Self::Unlink(_) | Self::Ban(..) => 1,
             Self::Page(_, _, times, ..) => usize::try_from(times.unwrap_or(1)).unwrap_or(1),
             Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::TrimStreams(..) => 0,

@@ -1,6 +1,6 @@
 //! What every plan has, whatever it is dealt: faults that break nothing unless the right traffic meets them. They come one in each equal part of
-//! the time, in an order and for accounts that follow from the seed; one of them comes once more before anything else breaks, because it shows
-//! nothing while its account has no owner.
+//! the time, in an order and for accounts that follow from the seed; two of them come once more before anything else breaks, because they show
+//! nothing while their account has no owner.
 
 use super::{Act, Fault, How, QUIET_MS, Shape, Step, Timed, number};
 use crate::random::Random;
@@ -41,7 +41,11 @@ pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Seque
         n += sequence.acts.len();
         all.push(sequence);
     }
-    all.push(pushed_late(&mut random, shape, CALM_MS, n));
+    for make in [pushed_late as Make, written_late] {
+        let sequence = make(&mut random, shape, CALM_MS, n);
+        n += sequence.acts.len();
+        all.push(sequence);
+    }
     all
 }
 
@@ -74,12 +78,12 @@ fn unconfirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequenc
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults }
 }
 
-/// An owner that stood still with a message in its hands goes on in the moment in which the next one has begun, and knows nothing of it.
+/// An owner with a message in its hands goes on in the moment in which another host has taken the account over, and knows nothing of it.
 fn written_late(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
     let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
-    let stands = Fault::PointOf(session, "record.before_commit", Step::StopUntilTaken);
+    let late = Fault::PointOf(session, "record.before_commit", Step::Overtaken);
     let comes = Act::Incoming { session, peer, n };
-    Sequence { acts: vec![Timed { at: at + ARMED_MS, what: comes }], faults: vec![Timed { at, what: stands }] }
+    Sequence { acts: vec![Timed { at: at + ARMED_MS, what: comes }], faults: vec![Timed { at, what: late }] }
 }
 
 /// A service that stood still comes back to a stream that has lost what it has not read.
@@ -111,7 +115,7 @@ mod tests {
                 |what| matches!(what, Fault::PointOf(_, "host.after_start", Step::Die)),
                 |what| matches!(what, Fault::PointOf(_, "page.lid_flip", Step::Die)),
                 |what| matches!(what, Fault::Page(_, "ack_drop", ..)),
-                |what| matches!(what, Fault::PointOf(_, "record.before_commit", Step::StopUntilTaken)),
+                |what| matches!(what, Fault::PointOf(_, "record.before_commit", Step::Overtaken)),
                 |what| matches!(what, Fault::TrimStreams(..)),
             ];
             assert!(others.into_iter().all(|is| at(is).is_some()), "seed {seed}");
