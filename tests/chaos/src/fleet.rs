@@ -3,7 +3,13 @@
 mod browsers;
 mod points;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use contract::ProfileId;
 use harness::{
@@ -23,6 +29,7 @@ use tokio::{
 use crate::{
     gather::Trimmed,
     plan::{Fault, Net, Server, Shape, Timed},
+    witness,
 };
 
 /// How often processes that ended are looked for.
@@ -33,6 +40,9 @@ const SLOTS: usize = 6;
 const TELLER: &str =
     r#"{"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 3000, "retryAfterMs": [100, 200, 400, 400]}"#;
 
+/// For one delivery: far longer than an event takes to come.
+const SLOW_MS: u64 = 400;
+
 /// What ends a fault that lasts.
 enum Undo {
     Continue(u32),
@@ -42,6 +52,7 @@ enum Undo {
     Online(String),
     Unban(String),
     Trim(usize),
+    KillWorker,
 }
 
 /// The processes.
@@ -60,6 +71,8 @@ pub struct Fleet {
     waiting: JoinSet<()>,
     /// Whose session is to be taken over while they wait.
     overtaken: (UnboundedSender<Arrival>, UnboundedReceiver<Arrival>),
+    /// How long webhooks' endpoints take for an answer, in ms.
+    pub endpoints_take: Arc<AtomicU64>,
     /// What was trimmed from streams.
     pub trimmed: Trimmed,
     /// What was broken, and when, in ms from the start.
@@ -94,6 +107,7 @@ impl Fleet {
             armed: Vec::new(),
             waiting: JoinSet::new(),
             overtaken: unbounded_channel(),
+            endpoints_take: Arc::default(),
             trimmed: Trimmed::default(),
             broken: Vec::new(),
             revived: 0,
@@ -197,6 +211,10 @@ impl Fleet {
             Undo::RedisBack(kept) => self.stack.redis.go_back(&kept).await.expect("Redis starts"),
             Undo::Unban(phone) => self.stack.sim.ban(&phone, 0).await,
             Undo::Online(phone) => self.stack.sim.online(&phone).await,
+            Undo::KillWorker => {
+                self.worker.process.signal(Signal::KILL);
+                self.endpoints_take.store(0, Ordering::Relaxed);
+            }
             Undo::Trim(api) => {
                 // Where Redis is away the streams are as they were.
                 for (key, gone) in self.stack.redis.trim("zg:*:ev:*").await.unwrap_or_default() {
@@ -214,6 +232,11 @@ impl Fleet {
     async fn apply(&mut self, fault: &Fault) {
         match fault {
             Fault::KillHost(n) => self.to_proper(*n, Signal::KILL),
+            Fault::KillOwner(n) => {
+                let owner = witness::owner(&self.stack, &self.accounts[*n].1);
+                let of = self.hosts.iter().position(|host| owner.as_deref() == Some(host.process.name()));
+                of.into_iter().for_each(|host| self.to_proper(host, Signal::KILL));
+            }
             Fault::KillHostAndGuard(n) => {
                 self.to_proper(*n, Signal::KILL);
                 self.hosts[*n].process.signal(Signal::KILL);
@@ -230,6 +253,10 @@ impl Fleet {
             Fault::TrimStreams(n, ms) => {
                 self.api(*n).process.signal(Signal::STOP);
                 self.later(*ms, Undo::Trim(*n));
+            }
+            Fault::KillWorkerBehind(ms) => {
+                self.endpoints_take.store(SLOW_MS, Ordering::Relaxed);
+                self.later(*ms, Undo::KillWorker);
             }
             Fault::KillWorker => self.worker.process.signal(Signal::KILL),
             Fault::KillDrivers(n) => {

@@ -1,9 +1,16 @@
 //! A plan from its start to the checker's word.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use contract::SessionId;
-use harness::{Error, Settings, Stack, Tenant, receiver::Receiver};
+use harness::{
+    Error, Settings, Stack, Tenant,
+    receiver::{Receiver, Reply},
+};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -109,7 +116,11 @@ async fn found(fleet: &Fleet, shape: &Shape) -> Vec<Company> {
     let mut companies = Vec::new();
     for n in 0..shape.tenants {
         let tenant = fleet.stack.tenant(&format!("company-{n}")).await;
-        let receiver = Receiver::start().await;
+        let (receiver, takes) = (Receiver::start().await, fleet.endpoints_take.clone());
+        receiver.answers(move |_| match takes.load(Ordering::Relaxed) {
+            0 => Reply::Status(200),
+            ms => Reply::Late(Duration::from_millis(ms), 200),
+        });
         tenant.client.post("/api/webhooks", json!({"name": "all", "url": receiver.url("/all")})).await.ok();
         let mut followers: Vec<Follower> = Vec::new();
         for (api, url) in fleet.urls().iter().enumerate() {

@@ -45,6 +45,8 @@ pub enum Step {
 pub enum Fault {
     /// `kill -9` of the host proper.
     KillHost(usize),
+    /// `kill -9` of the host proper that owns an account.
+    KillOwner(usize),
     /// `kill -9` of guard and host proper.
     KillHostAndGuard(usize),
     /// All that runs below a host dies at once, browsers too: a machine without power.
@@ -57,6 +59,8 @@ pub enum Fault {
     KillApi(usize),
     /// `kill -9` of the worker.
     KillWorker,
+    /// Webhooks' endpoints take long for so many milliseconds; then the worker is killed with what it has read and not sent.
+    KillWorkerBehind(u64),
     /// `kill -9` of a host's chromedrivers.
     KillDrivers(usize),
     /// `kill -9` of an account's browser.
@@ -101,12 +105,14 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::KillHost(_) => "kill host",
+            Self::KillOwner(_) => "kill owner",
             Self::KillHostAndGuard(_) => "kill host and guard",
             Self::KillMachine(_) => "kill machine",
             Self::StopHost(..) => "stop host past its lease",
             Self::DrainHost(_) => "drain host",
             Self::KillApi(_) => "kill api",
             Self::KillWorker => "kill worker",
+            Self::KillWorkerBehind(_) => "kill worker behind",
             Self::KillDrivers(_) => "kill chromedriver",
             Self::KillBrowser(_) => "kill browser",
             Self::KillRenderer(_) => "kill renderer",
@@ -137,9 +143,8 @@ impl Fault {
     pub fn may_leave_unknown(&self, shape: &Shape) -> usize {
         match self {
             // All that runs on a host, or all hosts.
-            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) | Self::StopHost(..) | Self::DrainHost(_) => {
-                shape.sessions
-            }
+            Self::KillHost(_) | Self::KillOwner(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) => shape.sessions,
+            Self::StopHost(..) | Self::DrainHost(_) => shape.sessions,
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
             Self::Point(name, _) | Self::PointOf(_, name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
@@ -148,7 +153,7 @@ impl Fault {
             Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) | Self::Unlink(_) | Self::Ban(..) => 1,
             Self::Page(_, _, times, ..) => usize::try_from(times.unwrap_or(1)).unwrap_or(1),
             Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::TrimStreams(..) => 0,
-            Self::Point(..) | Self::PointOf(..) => 0,
+            Self::Point(..) | Self::PointOf(..) | Self::KillWorkerBehind(_) => 0,
         }
     }
 }

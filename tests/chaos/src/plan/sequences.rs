@@ -13,7 +13,11 @@ const ARMED_MS: u64 = 100;
 const HELD_BACK_MS: u64 = 2_500;
 /// Between texts to one phone.
 const NEXT_TEXT_MS: u64 = 250;
-/// How long a service stands still while the log goes on.
+/// Within this a text is on a phone, and less than what its host waits for WhatsApp's word.
+const ON_ITS_WAY_MS: u64 = 1_500;
+/// Within this a page has lost what it stored.
+const ERASED_MS: u64 = 800;
+/// How long the log goes on without a service or an endpoint.
 const BEHIND_MS: u64 = 2_000;
 
 /// Faults and the traffic for them.
@@ -29,7 +33,8 @@ type Make = fn(&mut Random, &Shape, at: u64, n: usize) -> Sequence;
 pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Sequence> {
     // A source of its own: what else is in the plan of a seed stays as it is.
     let mut random = Random::new(!seed);
-    let mut makes: [Make; 5] = [pushed_late, never_handed_over, unconfirmed, written_late, trimmed];
+    let mut makes: [Make; 9] =
+        [pushed_late, never_handed_over, unconfirmed, never_confirmed, never_taken, forgotten, written_late, trimmed, untold];
     random.shuffle(&mut makes);
     let span = (shape.seconds * 1_000).saturating_sub(3 * QUIET_MS);
     let part = span / makes.len() as u64;
@@ -78,6 +83,35 @@ fn unconfirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequenc
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults }
 }
 
+/// WhatsApp never confirms a text that it has taken, and nothing else breaks: nobody may say that it was not sent.
+fn never_confirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
+    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+    let silent = Fault::Page(session, "ack_drop", Some(1), None, None);
+    Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: silent }] }
+}
+
+/// The page has taken a text and WhatsApp never gets it: nobody may say that it was sent.
+fn never_taken(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
+    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+    let lost = Fault::Page(session, "lose_frame_before", Some(1), None, None);
+    Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: lost }] }
+}
+
+/// A text is on the phone and not confirmed, the page loses all that it had stored, and then its host dies: the next owner's page knows nothing
+/// of the text, and it must not be handed over again.
+fn forgotten(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
+    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+    let silent = Timed { at, what: Fault::Page(session, "ack_drop", Some(1), None, None) };
+    let erased = Timed { at: at + ON_ITS_WAY_MS, what: Fault::Page(session, "wipe", None, None, None) };
+    let dies = Timed { at: at + ON_ITS_WAY_MS + ERASED_MS, what: Fault::KillOwner(session) };
+    Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![silent, erased, dies] }
+}
+
+/// Endpoints take long, so that a worker reads more than it can send, and then it dies.
+fn untold(_: &mut Random, _: &Shape, at: u64, _: usize) -> Sequence {
+    Sequence { acts: Vec::new(), faults: vec![Timed { at, what: Fault::KillWorkerBehind(BEHIND_MS) }] }
+}
+
 /// An owner with a message in its hands goes on in the moment in which another host has taken the account over, and knows nothing of it.
 fn written_late(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
     let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
@@ -111,7 +145,10 @@ mod tests {
                 }
             }
             assert!(behind.iter().any(|chat| behind.iter().filter(|other| *other == chat).count() >= 4), "seed {seed}");
-            let others: [fn(&Fault) -> bool; 5] = [
+            let others: [fn(&Fault) -> bool; 8] = [
+                |what| matches!(what, Fault::Page(_, "lose_frame_before", ..)),
+                |what| matches!(what, Fault::KillOwner(_)),
+                |what| matches!(what, Fault::KillWorkerBehind(_)),
                 |what| matches!(what, Fault::PointOf(_, "host.after_start", Step::Die)),
                 |what| matches!(what, Fault::PointOf(_, "page.lid_flip", Step::Die)),
                 |what| matches!(what, Fault::Page(_, "ack_drop", ..)),
