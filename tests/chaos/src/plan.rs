@@ -132,7 +132,9 @@ const READS: u64 = 6;
 const CANCELS: u64 = 6;
 /// An account's acts come this far apart, in milliseconds.
 const APART: (u64, u64) = (200, 900);
-/// Before anything breaks, and behind the last fault.
+/// Before anything breaks but what every plan has.
+const CALM_MS: u64 = 9_000;
+/// Behind the last fault.
 const QUIET_MS: u64 = 2_000;
 
 /// The plan of a seed.
@@ -206,9 +208,9 @@ fn number(act: &Act) -> Option<usize> {
 
 /// When faults come: one in each equal part of the time, anywhere in it.
 fn times(random: &mut Random, shape: &Shape) -> Vec<u64> {
-    let span = (shape.seconds * 1_000).saturating_sub(2 * QUIET_MS);
+    let span = (shape.seconds * 1_000).saturating_sub(CALM_MS + QUIET_MS);
     let part = span / (shape.faults.max(1) as u64);
-    (0..shape.faults as u64).map(|k| QUIET_MS + k * part + random.within(0, part)).collect()
+    (0..shape.faults as u64).map(|k| CALM_MS + k * part + random.within(0, part)).collect()
 }
 
 #[cfg(test)]
@@ -232,7 +234,7 @@ mod tests {
             let plan = plan(seed, &shape);
             assert!(plan.faults.len() >= 10);
             assert!(plan.faults.iter().all(|f| f.at < shape.seconds * 1_000));
-            assert!(plan.faults.iter().filter(|f| !matches!(f.what, Fault::PointOf(..))).all(|f| f.at >= QUIET_MS));
+            assert!(plan.faults.iter().filter(|f| f.at >= CALM_MS).count() >= shape.faults);
             assert!(plan.faults.is_sorted_by_key(|f| f.at) && plan.traffic.is_sorted_by_key(|act| act.at));
             for session in 0..shape.sessions {
                 let sends = plan.traffic.iter().filter(|a| matches!(a.what, Act::Send { session: s, .. } if s == session));

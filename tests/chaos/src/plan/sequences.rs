@@ -1,12 +1,12 @@
-//! What every plan has, whatever it is dealt: faults that break nothing unless the right traffic meets them. They come one in each equal part of
-//! the time, in an order and for accounts that follow from the seed; two of them come once more before anything else breaks, because they show
-//! nothing while their account has no owner.
+//! What every plan has, whatever it is dealt: faults that break nothing unless the right traffic meets them. Some show nothing while their account
+//! has no owner, or take long: those come in the calm at the start, when nothing else breaks. All of them, those too, come one in each equal part
+//! of the time behind it, in an order and for accounts that follow from the seed.
 
-use super::{Act, Fault, How, QUIET_MS, Shape, Step, Timed, number};
+use super::{Act, CALM_MS, Fault, How, QUIET_MS, Shape, Step, Timed, number};
 use crate::random::Random;
 
-/// Before anything else breaks.
-const CALM_MS: u64 = 300;
+/// Before the first.
+const FIRST_MS: u64 = 300;
 /// From a fault's arming to the act that it is for.
 const ARMED_MS: u64 = 100;
 /// How long a push is held back: later texts are done meanwhile, if they may be.
@@ -17,6 +17,8 @@ const NEXT_TEXT_MS: u64 = 250;
 const ON_ITS_WAY_MS: u64 = 1_500;
 /// Within this a page has lost what it stored.
 const ERASED_MS: u64 = 800;
+/// In the calm, when what is nobody's any more at its start has been done: from here on its account is another sequence's.
+const NEXT_MS: u64 = 4_500;
 /// How long the log goes on without a service or an endpoint.
 const BEHIND_MS: u64 = 2_000;
 
@@ -26,8 +28,16 @@ pub(super) struct Sequence {
     pub faults: Vec<Timed<Fault>>,
 }
 
+/// Whom a sequence meets.
+#[derive(Clone, Copy)]
+struct Whom {
+    session: usize,
+    peer: usize,
+    api: usize,
+}
+
 /// Makes the sequence that begins at a time, with texts numbered from `n` on.
-type Make = fn(&mut Random, &Shape, at: u64, n: usize) -> Sequence;
+type Make = fn(Whom, at: u64, n: usize) -> Sequence;
 
 /// All of a plan. Numbers of texts go on behind those of `traffic`.
 pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Sequence> {
@@ -36,20 +46,25 @@ pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Seque
     let mut makes: [Make; 9] =
         [pushed_late, never_handed_over, unconfirmed, never_confirmed, never_taken, forgotten, written_late, trimmed, untold];
     random.shuffle(&mut makes);
-    let span = (shape.seconds * 1_000).saturating_sub(3 * QUIET_MS);
-    let part = span / makes.len() as u64;
+    // An account each, as far as there are some.
+    let calm: [(u64, usize, Make); 4] =
+        [(FIRST_MS, 0, pushed_late), (FIRST_MS, 1, written_late), (FIRST_MS, 2, never_confirmed), (NEXT_MS, 0, forgotten)];
+    let first = random.below(shape.sessions);
+    let part = (shape.seconds * 1_000).saturating_sub(CALM_MS + 2 * QUIET_MS) / makes.len() as u64;
     let mut n = traffic.iter().filter_map(|act| number(&act.what)).max().unwrap_or_default() + 1;
     let mut all = Vec::new();
-    for (place, make) in (0..).zip(makes) {
-        let at = QUIET_MS + place * part + random.within(0, part);
-        let sequence = make(&mut random, shape, at, n);
+    let mut add = |make: Make, whom: Whom, at: u64| {
+        let sequence = make(whom, at, n);
         n += sequence.acts.len();
         all.push(sequence);
+    };
+    for (at, place, make) in calm {
+        let (session, peer, api) = ((first + place) % shape.sessions, random.below(shape.peers), random.below(shape.apis));
+        add(make, Whom { session, peer, api }, at);
     }
-    for make in [pushed_late as Make, written_late] {
-        let sequence = make(&mut random, shape, CALM_MS, n);
-        n += sequence.acts.len();
-        all.push(sequence);
+    for (place, make) in (0..).zip(makes) {
+        let (session, peer, api) = (random.below(shape.sessions), random.below(shape.peers), random.below(shape.apis));
+        add(make, Whom { session, peer, api }, CALM_MS + place * part + random.within(0, part));
     }
     all
 }
@@ -59,23 +74,23 @@ fn text(at: u64, session: usize, peer: usize, n: usize, api: usize) -> Timed<Act
 }
 
 /// A text is accepted and its push held back; those accepted behind it are pushed at once, and must wait for it.
-fn pushed_late(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn pushed_late(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let held = Fault::PointOf(session, "api.accept.committed", Step::Delay(HELD_BACK_MS));
     let acts = (0..4).map(|k| text(at + ARMED_MS + k as u64 * NEXT_TEXT_MS, session, peer, n + k, k));
     Sequence { acts: acts.collect(), faults: vec![Timed { at, what: held }] }
 }
 
 /// The host dies between the start of a text and the page: it is on no phone, and nobody may say that it is.
-fn never_handed_over(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn never_handed_over(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let dies = Fault::PointOf(session, "host.after_start", Step::Die);
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: dies }] }
 }
 
 /// The page has taken a text, WhatsApp never confirms it, and the host dies: it is on the phone, and nobody may say that it is not.
-fn unconfirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn unconfirmed(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let silent = Fault::Page(session, "ack_drop", Some(1), None, None);
     // Where nothing else is asked of the host: it has the page's answer, and waits for WhatsApp's.
     let dies = Fault::PointOf(session, "page.lid_flip", Step::Die);
@@ -84,23 +99,23 @@ fn unconfirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequenc
 }
 
 /// WhatsApp never confirms a text that it has taken, and nothing else breaks: nobody may say that it was not sent.
-fn never_confirmed(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn never_confirmed(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let silent = Fault::Page(session, "ack_drop", Some(1), None, None);
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: silent }] }
 }
 
 /// The page has taken a text and WhatsApp never gets it: nobody may say that it was sent.
-fn never_taken(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn never_taken(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let lost = Fault::Page(session, "lose_frame_before", Some(1), None, None);
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: lost }] }
 }
 
 /// A text is on the phone and not confirmed, the page loses all that it had stored, and then its host dies: the next owner's page knows nothing
 /// of the text, and it must not be handed over again.
-fn forgotten(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn forgotten(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let silent = Timed { at, what: Fault::Page(session, "ack_drop", Some(1), None, None) };
     let erased = Timed { at: at + ON_ITS_WAY_MS, what: Fault::Page(session, "wipe", None, None, None) };
     let dies = Timed { at: at + ON_ITS_WAY_MS + ERASED_MS, what: Fault::KillOwner(session) };
@@ -108,21 +123,21 @@ fn forgotten(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence 
 }
 
 /// Endpoints take long, so that a worker reads more than it can send, and then it dies.
-fn untold(_: &mut Random, _: &Shape, at: u64, _: usize) -> Sequence {
+fn untold(_: Whom, at: u64, _: usize) -> Sequence {
     Sequence { acts: Vec::new(), faults: vec![Timed { at, what: Fault::KillWorkerBehind(BEHIND_MS) }] }
 }
 
 /// An owner with a message in its hands goes on in the moment in which another host has taken the account over, and knows nothing of it.
-fn written_late(random: &mut Random, shape: &Shape, at: u64, n: usize) -> Sequence {
-    let (session, peer) = (random.below(shape.sessions), random.below(shape.peers));
+fn written_late(whom: Whom, at: u64, n: usize) -> Sequence {
+    let Whom { session, peer, .. } = whom;
     let late = Fault::PointOf(session, "record.before_commit", Step::Overtaken);
     let comes = Act::Incoming { session, peer, n };
     Sequence { acts: vec![Timed { at: at + ARMED_MS, what: comes }], faults: vec![Timed { at, what: late }] }
 }
 
 /// A service that stood still comes back to a stream that has lost what it has not read.
-fn trimmed(random: &mut Random, shape: &Shape, at: u64, _: usize) -> Sequence {
-    Sequence { acts: Vec::new(), faults: vec![Timed { at, what: Fault::TrimStreams(random.below(shape.apis), BEHIND_MS) }] }
+fn trimmed(whom: Whom, at: u64, _: usize) -> Sequence {
+    Sequence { acts: Vec::new(), faults: vec![Timed { at, what: Fault::TrimStreams(whom.api, BEHIND_MS) }] }
 }
 
 #[cfg(test)]
