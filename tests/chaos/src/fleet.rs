@@ -29,7 +29,6 @@ use tokio::{
 use crate::{
     gather::Trimmed,
     plan::{Fault, Net, Server, Shape, Timed},
-    witness,
 };
 
 /// How often processes that ended are looked for.
@@ -232,11 +231,6 @@ impl Fleet {
     async fn apply(&mut self, fault: &Fault) {
         match fault {
             Fault::KillHost(n) => self.to_proper(*n, Signal::KILL),
-            Fault::KillOwner(n) => {
-                let owner = witness::owner(&self.stack, &self.accounts[*n].1);
-                let of = self.hosts.iter().position(|host| owner.as_deref() == Some(host.process.name()));
-                of.into_iter().for_each(|host| self.to_proper(host, Signal::KILL));
-            }
             Fault::KillHostAndGuard(n) => {
                 self.to_proper(*n, Signal::KILL);
                 self.hosts[*n].process.signal(Signal::KILL);

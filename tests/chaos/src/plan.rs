@@ -133,7 +133,7 @@ const CANCELS: u64 = 6;
 /// An account's acts come this far apart, in milliseconds.
 const APART: (u64, u64) = (200, 900);
 /// Before anything breaks but what every plan has.
-const CALM_MS: u64 = 9_000;
+const CALM_MS: u64 = 7_500;
 /// Behind the last fault.
 const QUIET_MS: u64 = 2_000;
 

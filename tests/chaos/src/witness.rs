@@ -78,11 +78,6 @@ pub fn heard(stack: &Stack) -> Vec<String> {
     seen.lines().map(str::to_owned).collect()
 }
 
-/// The host that took a session over last, by the session's id in the database. None: nobody can say just now.
-pub fn owner(stack: &Stack, session: &str) -> Option<String> {
-    stack.postgres.try_sql(&format!("select host from chaos.owner where session = '{session}' order by epoch desc limit 1")).ok()
-}
-
 /// How often sessions changed hands.
 pub fn takeovers(stack: &Stack) -> usize {
     stack.postgres.sql("select count(*) from chaos.owner").parse().unwrap_or_default()

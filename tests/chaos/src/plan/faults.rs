@@ -45,8 +45,6 @@ pub enum Step {
 pub enum Fault {
     /// `kill -9` of the host proper.
     KillHost(usize),
-    /// `kill -9` of the host proper that owns an account.
-    KillOwner(usize),
     /// `kill -9` of guard and host proper.
     KillHostAndGuard(usize),
     /// All that runs below a host dies at once, browsers too: a machine without power.
@@ -105,7 +103,6 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::KillHost(_) => "kill host",
-            Self::KillOwner(_) => "kill owner",
             Self::KillHostAndGuard(_) => "kill host and guard",
             Self::KillMachine(_) => "kill machine",
             Self::StopHost(..) => "stop host past its lease",
@@ -143,7 +140,7 @@ impl Fault {
     pub fn may_leave_unknown(&self, shape: &Shape) -> usize {
         match self {
             // All that runs on a host, or all hosts.
-            Self::KillHost(_) | Self::KillOwner(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) => shape.sessions,
+            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) => shape.sessions,
             Self::StopHost(..) | Self::DrainHost(_) => shape.sessions,
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,

@@ -5,7 +5,7 @@
 use super::{Act, CALM_MS, Fault, How, QUIET_MS, Shape, Step, Timed, number};
 use crate::random::Random;
 
-/// Before the first.
+/// Before those in the calm.
 const FIRST_MS: u64 = 300;
 /// From a fault's arming to the act that it is for.
 const ARMED_MS: u64 = 100;
@@ -13,12 +13,6 @@ const ARMED_MS: u64 = 100;
 const HELD_BACK_MS: u64 = 2_500;
 /// Between texts to one phone.
 const NEXT_TEXT_MS: u64 = 250;
-/// Within this a text is on a phone, and less than what its host waits for WhatsApp's word.
-const ON_ITS_WAY_MS: u64 = 1_500;
-/// Within this a page has lost what it stored.
-const ERASED_MS: u64 = 800;
-/// In the calm, when what is nobody's any more at its start has been done: from here on its account is another sequence's.
-const NEXT_MS: u64 = 4_500;
 /// How long the log goes on without a service or an endpoint.
 const BEHIND_MS: u64 = 2_000;
 
@@ -43,12 +37,10 @@ type Make = fn(Whom, at: u64, n: usize) -> Sequence;
 pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Sequence> {
     // A source of its own: what else is in the plan of a seed stays as it is.
     let mut random = Random::new(!seed);
-    let mut makes: [Make; 9] =
-        [pushed_late, never_handed_over, unconfirmed, never_confirmed, never_taken, forgotten, written_late, trimmed, untold];
+    let mut makes: [Make; 8] = [pushed_late, never_handed_over, unconfirmed, never_confirmed, never_taken, written_late, trimmed, untold];
     random.shuffle(&mut makes);
     // An account each, as far as there are some.
-    let calm: [(u64, usize, Make); 4] =
-        [(FIRST_MS, 0, pushed_late), (FIRST_MS, 1, written_late), (FIRST_MS, 2, never_confirmed), (NEXT_MS, 0, forgotten)];
+    let calm: [Make; 3] = [pushed_late, written_late, never_confirmed];
     let first = random.below(shape.sessions);
     let part = (shape.seconds * 1_000).saturating_sub(CALM_MS + 2 * QUIET_MS) / makes.len() as u64;
     let mut n = traffic.iter().filter_map(|act| number(&act.what)).max().unwrap_or_default() + 1;
@@ -58,9 +50,9 @@ pub(super) fn all(seed: u64, shape: &Shape, traffic: &[Timed<Act>]) -> Vec<Seque
         n += sequence.acts.len();
         all.push(sequence);
     };
-    for (at, place, make) in calm {
+    for (place, make) in calm.into_iter().enumerate() {
         let (session, peer, api) = ((first + place) % shape.sessions, random.below(shape.peers), random.below(shape.apis));
-        add(make, Whom { session, peer, api }, at);
+        add(make, Whom { session, peer, api }, FIRST_MS);
     }
     for (place, make) in (0..).zip(makes) {
         let (session, peer, api) = (random.below(shape.sessions), random.below(shape.peers), random.below(shape.apis));
@@ -112,16 +104,6 @@ fn never_taken(whom: Whom, at: u64, n: usize) -> Sequence {
     Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![Timed { at, what: lost }] }
 }
 
-/// A text is on the phone and not confirmed, the page loses all that it had stored, and then its host dies: the next owner's page knows nothing
-/// of the text, and it must not be handed over again.
-fn forgotten(whom: Whom, at: u64, n: usize) -> Sequence {
-    let Whom { session, peer, .. } = whom;
-    let silent = Timed { at, what: Fault::Page(session, "ack_drop", Some(1), None, None) };
-    let erased = Timed { at: at + ON_ITS_WAY_MS, what: Fault::Page(session, "wipe", None, None, None) };
-    let dies = Timed { at: at + ON_ITS_WAY_MS + ERASED_MS, what: Fault::KillOwner(session) };
-    Sequence { acts: vec![text(at + ARMED_MS, session, peer, n, 0)], faults: vec![silent, erased, dies] }
-}
-
 /// Endpoints take long, so that a worker reads more than it can send, and then it dies.
 fn untold(_: Whom, at: u64, _: usize) -> Sequence {
     Sequence { acts: Vec::new(), faults: vec![Timed { at, what: Fault::KillWorkerBehind(BEHIND_MS) }] }
@@ -160,9 +142,8 @@ mod tests {
                 }
             }
             assert!(behind.iter().any(|chat| behind.iter().filter(|other| *other == chat).count() >= 4), "seed {seed}");
-            let others: [fn(&Fault) -> bool; 8] = [
+            let others: [fn(&Fault) -> bool; 7] = [
                 |what| matches!(what, Fault::Page(_, "lose_frame_before", ..)),
-                |what| matches!(what, Fault::KillOwner(_)),
                 |what| matches!(what, Fault::KillWorkerBehind(_)),
                 |what| matches!(what, Fault::PointOf(_, "host.after_start", Step::Die)),
                 |what| matches!(what, Fault::PointOf(_, "page.lid_flip", Step::Die)),
