@@ -20,12 +20,14 @@ pub mod qr;
 pub mod reconcile;
 pub mod redis;
 pub mod renewal;
+pub mod restored;
 pub mod streams;
 pub mod throttle;
 pub mod tidy;
 
 mod channels;
 mod claim;
+mod lost;
 mod publish;
 mod scripts;
 mod slot;

@@ -110,7 +110,7 @@ async fn handle(pool: PgPool, redis: Redis, lease: Option<Lease>, job: Arc<LaneJ
     match store::lane_jobs::start(&pool, &held, job.id, job.attempt, None).await {
         Ok(Start::Started { .. }) => {}
         Ok(Start::Ended | Start::Expired | Start::OtherAccount) => return Done::Ack,
-        Ok(Start::Fenced) | Err(_) => return Done::Again,
+        Ok(Start::Fenced | Start::Gone) | Err(_) => return Done::Again,
         Ok(Start::Overtaken) => {
             let _ = queue::lanes::rebuild(&pool, &redis, job.tenant, job.session).await;
             return Done::Again;
@@ -125,6 +125,6 @@ async fn handle(pool: PgPool, redis: Redis, lease: Option<Lease>, job: Arc<LaneJ
             Done::Ack
         }
         Ok(Recorded::Already) => Done::Ack,
-        Ok(Recorded::Fenced) | Err(_) => Done::Again,
+        Ok(Recorded::Fenced | Recorded::Gone) | Err(_) => Done::Again,
     }
 }

@@ -165,7 +165,7 @@ async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, se
     match state {
         Start::Started { .. } => {}
         Start::Ended => return Done::Ack,
-        Start::Fenced => return Done::Again,
+        Start::Fenced | Start::Gone => return Done::Again,
         Start::Expired => {
             store::ends::end_queued(&stores.pool, &job, QueuedEnd::Expired).await.expect("answers");
             return Done::Ack;
@@ -186,6 +186,6 @@ async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, se
             Done::Ack
         }
         Recorded::Already => Done::Ack,
-        Recorded::Fenced => Done::Again,
+        Recorded::Fenced | Recorded::Gone => Done::Again,
     }
 }
