@@ -178,13 +178,13 @@ async fn a_stream_that_lags_is_trimmed_emptied_deleted_or_older_than_the_log_is_
 
     // While it is written, too.
     let writer = async {
-        for n in 0..60 {
+        for n in 0..20 {
             let events = stores.log(1 + n % 4).await;
             publish(&stores, &events[n % events.len()..]).await;
         }
     };
     let looker = async {
-        for _ in 0..120 {
+        for _ in 0..40 {
             assert!(!restored::mend(&stores.pool, &stores.redis, stores.tenant, 0).await.unwrap());
         }
     };
