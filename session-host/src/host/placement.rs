@@ -120,7 +120,7 @@ async fn claim_free(
     let called: Vec<SessionId> = seen.called.iter().copied().collect();
     let major = i32::try_from(services.browsers.major())?;
     let mut free = store::within(store::leases::claimable(&services.pool, &others, &called, major)).await?;
-    free.retain(|c| roster.get(c.session).is_none());
+    free.retain(|c| roster.get(c.session).is_none() && !roster.declines(c.session));
     seen.first.retain(|session, _| free.iter().any(|c| c.session == *session));
     seen.called.retain(|session| free.iter().any(|c| c.session == *session));
     seen.failed.retain(|_, at| at.elapsed() < services.timings.lease_ttl());

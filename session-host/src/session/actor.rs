@@ -6,7 +6,7 @@ use contract::{Reason, SessionState, Signal};
 use store::owned::{Account, Owned};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, opening::Safe, recorder::Record, recycling::Recycle};
@@ -40,6 +40,7 @@ enum Next {
     Order(Order),
     Takeover,
     Recycle,
+    Compare,
     Event(PageEvent),
     Gone,
 }
@@ -173,6 +174,9 @@ impl Actor {
     pub(super) async fn hear(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> After {
         let shared = self.shared.clone();
         let mut ending = shared.ending.subscribe();
+        let every = shared.services.timings.compare_every();
+        let mut compare = interval_at(Instant::now() + every, every);
+        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = tokio::select! {
                 biased;
@@ -182,6 +186,7 @@ impl Actor {
                 Some(order) = self.orders.recv() => Next::Order(order),
                 () = self.takeover.due() => Next::Takeover,
                 () = self.recycle.due(&shared) => Next::Recycle,
+                _ = compare.tick() => Next::Compare,
                 event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
             let after = match next {
@@ -190,6 +195,7 @@ impl Actor {
                 Next::Order(order) => self.obey(order, browser, heard).await,
                 Next::Takeover => self.takeover_due(browser).await,
                 Next::Recycle => self.recycle(browser).await,
+                Next::Compare => self.compare().await,
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -263,6 +269,14 @@ impl Actor {
                 tracing::warn!(session = %self.shared.session(), clean, ?status, "the browser ended");
                 return Some(After::Restart);
             }
+        }
+        None
+    }
+
+    /// What the page has and never told of is found before it is connected anew; and what is recorded is not read again then.
+    async fn compare(&self) -> Option<After> {
+        if *self.shared.working.borrow() {
+            let _ = self.shared.records.send(Record::Reconcile(None)).await;
         }
         None
     }

@@ -76,11 +76,11 @@ async fn what_a_dead_owner_holds_is_asked_for_again_when_its_lease_ends_and_not_
          select '{id}', s.tenant, '1', 'stopped', 'working', 1, gen_random_uuid(), '{}' from session s",
         dead.uuid()
     ));
-    let sql = |what: &str| stack.postgres.sql(&format!("select {what} from session where id = '{id}'"));
     let session = contract::SessionId::from_uuid(id.parse().unwrap());
-    let tenant = contract::TenantId::from_uuid(sql("tenant").parse().unwrap());
+    let tenant = contract::TenantId::from_uuid(stack.postgres.sql("select id from tenant").parse().unwrap());
     stack.redis.command(&["SET", &queue::keys::lease(tenant, session), "1:its-owner", "PX", "4000"]).await;
     let _host = stack.host().await;
+    let sql = |what: &str| stack.postgres.sql(&format!("select {what} from session where id = '{id}'"));
     until_true("its turn", SOON, || async { sql("state") == "stopped" }).await;
     assert_eq!(sql("epoch"), "2");
 }
