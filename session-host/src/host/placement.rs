@@ -38,12 +38,13 @@ pub type Live = Option<Vec<HostId>>;
 /// Says that this host lives, also while it leaves: until it has let go of its sessions nobody else need ask for them.
 pub async fn heart(services: Services, roster: Arc<Roster>, id: HostId, stopping: CancellationToken, live: watch::Sender<Live>) {
     let mut every = tokio::time::interval(services.timings.heartbeat_every());
+    let browser = i32::try_from(services.browsers.major()).unwrap_or(i32::MAX);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         let (slots, used) = roster.load();
         let draining = stopping.is_cancelled();
-        let record = if draining { HostRecord { slots: 0, used: 0, draining } } else { HostRecord { slots, used, draining } };
+        let record = if draining { HostRecord::LEAVING } else { HostRecord { slots, used, draining, browser } };
         let heard = queue::hosts::heartbeat(&services.redis, id, &record, services.timings.host_stale()).await;
         if let Err(error) = &heard {
             tracing::warn!(%error, "no heartbeat");
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     fn host(slots: usize, used: usize, draining: bool) -> LiveHost {
-        LiveHost { id: HostId::new(), record: HostRecord { slots, used, draining } }
+        LiveHost { id: HostId::new(), record: HostRecord { slots, used, draining, browser: 0 } }
     }
 
     #[test]

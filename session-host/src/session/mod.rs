@@ -9,6 +9,7 @@ mod actor;
 mod browsing;
 mod control;
 mod executor;
+mod heard;
 mod messages;
 mod opening;
 mod people;

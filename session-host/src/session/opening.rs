@@ -144,14 +144,14 @@ impl Actor {
         }
     }
 
-    /// Its storage does not hold its marker.
+    /// Its storage does not hold its marker. A kept directory stays until the session works in another one: this may be wrong.
     async fn pass_over(&self, place: Place) {
         tracing::error!(session = %self.shared.session(), profile = place.parts().0.id(), "a profile's storage is gone: it is not used");
         metrics::counter!("zaguan_profiles_erased_total").increment(1);
         if let Place::Restored(_, snapshot, _) = &place {
             self.refuse(snapshot, Refused::Erased).await;
+            snapshots::remove(&self.shared.services, place.into_directory()).await;
         }
-        snapshots::remove(&self.shared.services, place.into_directory()).await;
     }
 
     async fn refuse(&self, snapshot: &Snapshot, why: Refused) {

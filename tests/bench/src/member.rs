@@ -46,8 +46,7 @@ pub async fn serve(database: &str, redis: &str) -> Result<(), Error> {
     placing.spawn(async move { while steps.recv().await.is_some() {} });
     terminate.recv().await;
     placing.shutdown().await;
-    let leaving = HostRecord { slots: 0, used: 0, draining: true };
-    hosts::heartbeat(&redis, host.id, &leaving, Timings::default().host_stale()).await?;
+    hosts::heartbeat(&redis, host.id, &HostRecord::LEAVING, Timings::default().host_stale()).await?;
     host.hub.stop_taking();
     host.hub.idle().await;
     let leases = host.leases();
@@ -74,7 +73,7 @@ async fn heart(host: &Host, live: &watch::Sender<Vec<HostId>>) {
     let mut every = tokio::time::interval(timings.heartbeat_every());
     loop {
         every.tick().await;
-        let record = HostRecord { slots: SLOTS, used: host.leases().len(), draining: false };
+        let record = HostRecord { slots: SLOTS, used: host.leases().len(), draining: false, browser: i32::MAX };
         if let Ok(hosts) = hosts::heartbeat(&host.redis, host.id, &record, timings.host_stale()).await {
             live.send_replace(hosts);
         }

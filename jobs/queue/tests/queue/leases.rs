@@ -151,7 +151,7 @@ async fn the_guard_of_a_dead_host_frees_its_sessions() {
 async fn hosts_are_told_apart_by_their_last_heartbeat() {
     let stores = Stores::start().await;
     let (a, b) = (contract::HostId::new(), contract::HostId::new());
-    let record = |used| queue::hosts::HostRecord { slots: 10, used, draining: false };
+    let record = |used| queue::hosts::HostRecord { slots: 10, used, draining: false, browser: 100 };
     let fresh = Duration::from_secs(6);
     assert_eq!(queue::hosts::heartbeat(&stores.redis, a, &record(3), fresh).await.unwrap(), [a]);
     assert_eq!(queue::hosts::heartbeat(&stores.redis, b, &record(4), fresh).await.unwrap().len(), 2, "each hears of all");
