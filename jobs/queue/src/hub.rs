@@ -261,8 +261,8 @@ impl Hub {
     async fn retake(self: &Arc<Self>, owned: &Arc<Owned>) -> Look {
         let left = Duration::from_millis(owned.stands_for_ms());
         match lease::seize(&mut self.redis.shared(), &owned.key, &owned.value, left.max(Duration::from_millis(1))).await {
-            Ok(true) => self.taken_again(owned).await,
-            Ok(false) => {}
+            Ok(None) => self.taken_again(owned).await,
+            Ok(Some(_)) => {}
             Err(error) => tracing::debug!(%error, session = %owned.session(), "lease not taken again"),
         }
         Look::Trouble

@@ -35,6 +35,7 @@ mod slot;
 pub use self::redis::{QueueError, Redis};
 pub use accept::{accept_and_push, accepted_after_all};
 pub use backend::{Done, Entry, LaneBackend};
+pub use claim::{CLAIMS_AT_ONCE, Claimed};
 pub use codes::Codes;
 pub use events::{Follow, Logged, Readers};
 pub use hub::Hub;
