@@ -225,7 +225,6 @@ async fn an_owner_whose_epoch_is_issued_again_after_a_lost_fail_over_writes_noth
         (new.held().epoch(), false),
         "the same epoch, another owner"
     );
-    b.hub.open(session);
 
     let (job, _) = stores.accept(session).await;
     assert_eq!(lane_jobs::start(&stores.pool, old.held(), job, 0, None).await.unwrap(), Start::Fenced);
@@ -233,6 +232,7 @@ async fn an_owner_whose_epoch_is_issued_again_after_a_lost_fail_over_writes_noth
     assert!(lane_jobs::lost(&stores.pool, old.held(), contract::JobId::new()).await.unwrap().is_none());
     assert!(leases::still_held(&stores.pool, &[*old.held()]).await.unwrap().is_empty());
     assert_eq!(log(&stores).await, []);
+    b.hub.open(session);
     let mut seen = reconcile::Seen::default();
     reconcile::round(&stores.pool, &stores.redis, &mut seen).await.unwrap();
     b.has_started(1).await;
