@@ -27,6 +27,19 @@ pub struct HostRecord {
     pub used: usize,
     /// Whether it is leaving: it claims nothing.
     pub draining: bool,
+    /// The major version of its browser, which opens no profile of a newer one.
+    #[serde(default = "any_browser")]
+    pub browser: i32,
+}
+
+/// Of a host that does not say yet which it has.
+fn any_browser() -> i32 {
+    i32::MAX
+}
+
+impl HostRecord {
+    /// What a host says that leaves.
+    pub const LEAVING: Self = Self { slots: 0, used: 0, draining: true, browser: 0 };
 }
 
 /// A host with a recent heartbeat.

@@ -9,6 +9,7 @@ mod actor;
 mod browsing;
 mod control;
 mod executor;
+mod heard;
 mod messages;
 mod opening;
 mod people;
@@ -18,7 +19,10 @@ mod recycling;
 mod snapshots;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -109,6 +113,8 @@ pub struct Shared {
     ending: watch::Sender<Ending>,
     /// Its browser costs too much.
     heavy: Notify,
+    /// Its profile cannot be brought back here, as things are.
+    declined: AtomicBool,
     /// What the page can be asked, and how many browsers were started for the session here.
     page: watch::Sender<(Stage, u64)>,
     orders: mpsc::Sender<Order>,
@@ -154,6 +160,15 @@ impl Shared {
     /// Its browser costs too much: it is replaced once nothing is under way.
     pub fn recycle(&self) {
         self.heavy.notify_one();
+    }
+
+    fn decline(&self) {
+        self.declined.store(true, Ordering::Release);
+    }
+
+    /// Whether it was let go of because its profile cannot be brought back here, as things are.
+    pub fn declined(&self) -> bool {
+        self.declined.load(Ordering::Acquire)
     }
 
     fn set_stage(&self, stage: Stage) {
@@ -228,6 +243,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
         heavy: Notify::new(),
+        declined: AtomicBool::new(false),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,
         controls: watch::Sender::new(0),
