@@ -26,7 +26,8 @@ impl Hub {
             if remembers < self.timings.lease_ttl() {
                 return Ok(None);
             }
-            // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL.
+            // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL. One that has
+            // happened shows in the birth, and with replicas one may happen at any time.
             if remembers < 2 * self.timings.lease_ttl() || self.redis.replicas().await? > 0 {
                 delay = self.timings.lease_ttl();
             }
