@@ -1,23 +1,21 @@
-//! A process with another clock: Debian's libfaketime, loaded before its own library. What counts durations is not touched, as on a machine
-//! whose clock is wrong; a host's browsers get none of it.
+//! A process whose calendar is wrong, as on a machine whose clock was set wrongly: a library of a page, loaded before its own. What counts
+//! durations is not touched, and a host's browsers get none of it.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::Path, process::Command};
 
-/// The variables that a service is started with whose clock is off by so much: `+1h`, `-1h`.
+use crate::Error;
+
+/// The variables that a service is started with whose calendar is off by so many hours. The library is put into `folder`, which it must be able
+/// to read.
 ///
 /// # Errors
-/// Where the library is not installed.
-pub fn off_by(offset: &str) -> io::Result<Vec<(&'static str, String)>> {
-    let library = library().ok_or_else(|| io::Error::other("libfaketime is not installed: run `make setup`"))?;
-    Ok(vec![
-        ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME", offset.to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ])
-}
-
-/// Below the folder of this machine's architecture.
-fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+/// What the C compiler said, with which our programs are linked.
+pub fn off_by(hours: i32, folder: &Path) -> Result<[(&'static str, String); 2], Error> {
+    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
+    fs::write(&source, include_str!("clock.c"))?;
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
+    }
+    Ok([("LD_PRELOAD", library.display().to_string()), ("CLOCK_OFF_BY", (hours * 3600).to_string())])
 }

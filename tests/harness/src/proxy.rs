@@ -412,7 +412,8 @@ mod tests {
         let mut client = connect(&proxy).await;
         assert_eq!(ask(&mut client, "a").await, heard("A"));
         proxy.lead_to(&format!("redis://127.0.0.1:{second}"));
-        assert_eq!(ask(&mut connect(&proxy).await, "b").await, heard("B"));
+        let mut newer = connect(&proxy).await;
+        assert_eq!(ask(&mut newer, "b").await, heard("B"));
         assert_eq!(ask(&mut client, "c").await, heard("C"));
         assert_eq!((*open.borrow(), *others.borrow()), (1, 1));
     }

@@ -20,6 +20,7 @@ impl S3 {
     /// # Errors
     /// What kept it from starting.
     pub async fn start(logs: &Path, buckets: &[&str]) -> Result<Self, Error> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let port = crate::free_port().to_string();
         let mut command = Command::new(python());
         command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port]);

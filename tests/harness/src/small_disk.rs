@@ -2,18 +2,22 @@
 //! it. It takes what Chromium's sandbox takes, user namespaces, and no other right.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, services::Host, services::Shared};
+use crate::{
+    Error, User,
+    services::{Host, Shared},
+};
 
 /// The disk of one host.
 pub struct SmallDisk {
-    /// As the test sees it, by way of the host's process.
+    /// As others see it, by way of the host's process.
     seen: PathBuf,
+    /// Whose it is: nobody else is known there.
+    user: User,
 }
 
 impl SmallDisk {
@@ -36,7 +40,7 @@ impl SmallDisk {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         let host = Host::start(&Shared { bin, ..shared.clone() }, name, data, browser_args, 4).await?;
         let root = PathBuf::from(format!("/proc/{}/root", host.process.pid()));
-        Ok((host, Self { seen: root.join(data.strip_prefix("/")?) }))
+        Ok((host, Self { seen: root.join(data.strip_prefix("/")?), user: shared.user }))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -47,27 +51,19 @@ impl SmallDisk {
     ///
     /// # Errors
     /// Anything but that it is full.
-    pub fn fill(&self) -> io::Result<()> {
-        let mut file = fs::File::options().create(true).append(true).open(self.ballast())?;
-        // Smaller and smaller, into what is left.
-        for size in [1 << 20, 1 << 12, 1] {
-            let part = vec![0; size];
-            loop {
-                match file.write_all(&part) {
-                    Ok(()) => {}
-                    Err(full) if full.kind() == io::ErrorKind::StorageFull => break,
-                    Err(other) => return Err(other),
-                }
-            }
-        }
-        Ok(())
+    pub fn fill(&self) -> Result<(), Error> {
+        let to = format!("of={}", self.ballast().display());
+        let said = self.user.command("dd").env("LC_ALL", "C").args(["if=/dev/zero", "bs=64K", &to]).output()?.stderr;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if said.contains("No space left on device") { Ok(()) } else { Err(said.into()) }
     }
 
     /// Gives the room back.
     ///
     /// # Errors
-    /// The file system's.
+    /// What kept it from that.
     pub fn clear(&self) -> io::Result<()> {
-        fs::remove_file(self.ballast())
+        let removed = self.user.command("rm").arg(self.ballast()).status()?;
+        if removed.success() { Ok(()) } else { Err(io::Error::other("the disk cannot be cleared")) }
     }
 }

@@ -47,9 +47,9 @@ async fn sends(stack: &Stack, client: &ApiClient, text: &str) {
 #[tokio::test]
 async fn a_host_an_hour_ahead_and_an_api_an_hour_behind_change_no_lease_no_expiry_and_no_token() {
     let mut stack = Stack::start().await;
-    stack.tell(clock::off_by("+1h").unwrap());
+    stack.tell(clock::off_by(1, stack.folder()).unwrap());
     let ahead = stack.host().await;
-    stack.tell(clock::off_by("-1h").unwrap());
+    stack.tell(clock::off_by(-1, stack.folder()).unwrap());
     let behind = stack.another_api().await;
     stack.tell([]);
     assert_eq!((hours(off(&ahead.process.log())), hours(off(&behind.process.log()))), (1, -1));
@@ -77,7 +77,7 @@ async fn a_host_an_hour_ahead_and_an_api_an_hour_behind_change_no_lease_no_expir
     let took = taken_over_from(&stack, ahead).await;
     assert!(took > lease / 2 && took < in_time, "{took:?}");
     sends(&stack, &late, "by the right one").await;
-    stack.tell(clock::off_by("+1h").unwrap());
+    stack.tell(clock::off_by(1, stack.folder()).unwrap());
     let ahead = stack.host().await;
     assert_eq!(hours(off(&ahead.process.log())), 1);
     // It sees the other one alive, for longer than a lease.

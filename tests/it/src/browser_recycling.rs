@@ -10,7 +10,7 @@ use crate::{OURS, PEER, SOON};
 async fn worked(ana: &harness::Tenant) -> Vec<chrono::TimeDelta> {
     let (mut since, mut worked) = (chrono::DateTime::UNIX_EPOCH, Vec::new());
     for event in ana.client.events(0).await.iter().filter(|e| e["type"] == "session.status") {
-        let at: chrono::DateTime<chrono::Utc> = event["at"].as_str().expect("a time").parse().expect("a time");
+        let at: chrono::DateTime<chrono::Utc> = event["timestamp"].as_str().expect("a time").parse().expect("a time");
         let status = &event["data"]["session"];
         if status["state"] == "working" {
             since = at;

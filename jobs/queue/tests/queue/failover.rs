@@ -60,6 +60,9 @@ async fn of_two_primaries_behind_one_address_the_new_ones_host_connects_after_th
     let old = a.own(stores, session).await;
     let mut jobs = vec![stores.send(session).await];
     a.has_started(1).await;
+    // It makes the connection by which it renews when it first does.
+    let ends = old.deadline();
+    until_true("a renewal", SOON, || async { old.deadline() > ends }).await;
     pair.fail_over().await;
 
     // The owner's connections are open: it renews with the old primary, and goes on working.
