@@ -12,7 +12,10 @@ use crate::{OURS, PEER, SOON};
 
 /// How far a service's clock is from ours, by what it logs.
 fn off(log: &str) -> TimeDelta {
-    let at = log.lines().filter_map(|line| line.split_whitespace().next()?.parse::<DateTime<Utc>>().ok()).next_back();
+    let at = log.lines().rev().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["timestamp"].as_str()?.parse::<DateTime<Utc>>().ok()
+    });
     let now: DateTime<Utc> = std::time::SystemTime::now().into();
     at.expect("a line with a time") - now
 }

@@ -26,7 +26,6 @@ async fn a_full_disk_below_a_profile_costs_no_link_and_no_text_that_arrives_and_
     send("full 1").await;
     let came = stack.sim.send(PEER, OURS, "to a full disk").await;
     send("full 2").await;
-    ana.client.event("what came", SOON, |e| e["data"]["message"]["waId"] == came.as_str()).await;
     disk.clear().expect("it can be cleared");
     ana.client.until_state("working", SOON).await;
     send("room again").await;
@@ -34,6 +33,7 @@ async fn a_full_disk_below_a_profile_costs_no_link_and_no_text_that_arrives_and_
     assert!(host.leave(SOON).await.is_some_and(|status| status.success()), "{}", host.process.log());
     let _next = stack.host_elsewhere("large").await;
     send("elsewhere").await;
+    ana.client.event("what came", SOON, |e| e["data"]["message"]["waId"] == came.as_str()).await;
     let shown = stack.sim.texts(PEER, OURS).await;
     for (text, state) in &texts {
         let times = shown.iter().filter(|shown| *shown == text).count();
