@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use contract::{Ephemeral, Event, EventId, EventType, Fact, SessionId, event::StreamGapBody, fault_point};
+use contract::{
+    Ephemeral, Event, EventId, EventType, Fact, SessionId,
+    event::{LogRestoredBody, StreamGapBody},
+    fault_point,
+};
 use queue::{Follow, Logged};
 use serde_json::json;
 use store::{
@@ -97,6 +101,10 @@ pub struct Feed {
     judged: i64,
     /// The log's head when the caller came: what is behind it is a replay, which may be long.
     joined_at: i64,
+    /// The cursor that it came with.
+    asked: i64,
+    /// The last `log.restored` for which it was gone back.
+    retold: i64,
     look_at: Instant,
     speak_at: Instant,
 }
@@ -107,8 +115,11 @@ impl Feed {
     /// # Errors
     /// `cursor_ahead`; `unavailable`.
     pub async fn open(app: &AppState, caller: Caller, filter: Filter, after: Option<i64>) -> Result<Self, Problem> {
-        let ends = counters::ends(&app.pool, caller.tenant).await?;
+        let mut ends = counters::ends(&app.pool, caller.tenant).await?;
         let asked = after.unwrap_or(ends.head);
+        if asked > ends.head && super::restored(app, caller.tenant, ends.head).await {
+            ends = counters::ends(&app.pool, caller.tenant).await?;
+        }
         if asked > ends.head {
             return Err(Problem::new(Code::CursorAhead, "the log has not come so far").field("after").with("head", json!(ends.head)));
         }
@@ -129,6 +140,8 @@ impl Feed {
             judged_at: now,
             judged: after,
             joined_at: ends.head,
+            asked,
+            retold: 0,
             look_at: next_look(),
             speak_at: now + app.timings.stream_keep_alive(),
         })
@@ -182,6 +195,13 @@ impl Feed {
                 return Ok(Next::Event(event));
             }
             if !self.unjudged.is_empty() {
+                if let Some((announced, from)) = self.restored() {
+                    self.follow = self.follow_from(from - 1).await?;
+                    self.told = self.follow.told();
+                    self.retold = announced;
+                    self.unjudged.clear();
+                    continue;
+                }
                 self.judge().await?;
                 continue;
             }
@@ -208,6 +228,21 @@ impl Feed {
                 () = self.app.stopping.cancelled() => return Err(Ending::Stopping),
             }
         }
+    }
+
+    /// Where the log went back to an older state, other events may stand under numbers that were passed here already: they are told before that
+    /// is announced. Who came later, with a cursor from before, has been told them with the rest. Answers the announcement's `seq`, and where
+    /// to go on.
+    fn restored(&self) -> Option<(i64, i64)> {
+        let announced = self.unjudged.iter().filter(|event| event.kind == EventType::LogRestored && event.seq > self.retold);
+        let mut bodies =
+            announced.filter_map(|event| Some((event.seq, serde_json::from_value::<LogRestoredBody>(event.data.clone()).ok()?.from)));
+        let passed = |seq: i64, from: i64| from <= self.asked && self.asked < seq || from <= self.judged && seq > self.joined_at;
+        bodies.find(|(seq, from)| passed(*seq, *from))
+    }
+
+    async fn follow_from(&self, after: i64) -> Result<Follow, Ending> {
+        self.app.readers.follow_from(self.caller.tenant, after).await.map_err(|why| Ending::Refused(why.into()))
     }
 
     /// Ends when the caller may hear no more, however long nothing is asked of the feed.

@@ -174,7 +174,13 @@ async fn ticket(State(app): State<AppState>, caller: Caller, once: Once) -> Resu
 
 /// A page and the log's head.
 async fn read(app: &AppState, caller: &Caller, query: &Query) -> Result<(Events, i64), Problem> {
-    match events::read(&app.pool, caller.viewer(), query).await? {
+    let mut found = events::read(&app.pool, caller.viewer(), query).await?;
+    if let Read::Ahead { head } = found
+        && realtime::restored(app, caller.tenant, head).await
+    {
+        found = events::read(&app.pool, caller.viewer(), query).await?;
+    }
+    match found {
         Read::Page { items, next, head } => Ok((Events { items, next }, head)),
         Read::Ahead { head } => {
             Err(Problem::new(Code::CursorAhead, "the log has not come so far").field("after").with("head", json!(head)))

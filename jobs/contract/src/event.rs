@@ -16,10 +16,10 @@ pub use chat::{ChatIdentityChangedBody, ChatMergedBody, ChatRef, MergedChat};
 pub use contact::{ContactErasedBody, ErasureFact};
 pub use fact::{Erased, Fact};
 pub use grant::{GrantBody, GrantFact};
-pub use job::{JobBody, JobFact, MessageRef};
+pub use job::{JobBody, JobFact, JobLostBody, JobRef, MessageRef};
 pub use message::{MessageAck, MessageAckBody, MessageBody, MessageFact, MessageSource, SenderFact};
 pub use session::{Gap, HistoryRead, HistorySyncedBody, LinkedAccount, SessionFact, SessionGapBody, SessionQrBody, SessionStatusBody};
-pub use stream::StreamGapBody;
+pub use stream::{LogRestoredBody, StreamGapBody};
 pub use webhook::WebhookStatusBody;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -51,6 +51,10 @@ open_names! {
         /// Settle what you asked for by `job.id` or `reference`. `failed` guarantees that WhatsApp did not accept it; `unknown` may still turn
         /// `succeeded`, and `POST /api/jobs/{id}/resend` repeats it under the same WhatsApp id.
         JobUpdated = "job.updated",
+        /// The database lost this job after it was accepted: it went back to an older state (`log.restored`). The job is not done from now on.
+        ///
+        /// It may have been done already: look on the phone, or among the messages, before you ask for it again.
+        JobLost = "job.lost",
         /// What WhatsApp had from before the link is in the read model. Once a link.
         ///
         /// Load chats and messages again: what is older than the link makes no `message` events.
@@ -80,6 +84,13 @@ open_names! {
         ///
         /// Compare with the phone, or tell whoever relies on that time. Nothing is missing outside of announced gaps.
         SessionGap = "session.gap",
+        /// The database went back to an older state. Events told with a `seq` from `from` to `to` may not be in the log any more, and others may
+        /// be there in their place. No number that was told before is used again from here on. What an open stream had passed comes again before
+        /// this.
+        ///
+        /// Read again what you took from `from` on (`GET /api/events?after=` one less): what the log has now is what counts. Jobs and messages
+        /// accepted just before may be gone (`job.lost`).
+        LogRestored = "log.restored",
         /// A webhook was paused, disabled or made active again: by somebody, by its receiver's word (410), or because it failed for too long.
         ///
         /// Mend the receiver, then set the webhook's state to `active`: it goes on from where it stopped.
@@ -117,7 +128,7 @@ impl EventType {
 pub struct Event {
     /// Stable: the same event has the same id everywhere.
     pub id: EventId,
-    /// The tenant's cursor: grows by one with each of its events.
+    /// The tenant's cursor: grows by one with each of its events, and jumps where `log.restored` says so.
     pub seq: i64,
     /// What it says. An unknown name is to be ignored by clients.
     #[serde(rename = "type")]

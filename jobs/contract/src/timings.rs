@@ -45,6 +45,10 @@ pub struct Timings {
     pub snapshot_after_link_ms: u64,
     /// How often a session's browser is replaced by a new one, and its profile kept safe, once nothing is under way.
     pub recycle_every_ms: u64,
+    /// How long hosts try, one after another, to bring a session's profile back before the session is `failed`.
+    pub restore_within_ms: u64,
+    /// How often the rows of a page that works are compared with what is recorded.
+    pub compare_every_ms: u64,
     /// How often a host looks what its browsers cost.
     pub watch_every_ms: u64,
     /// First pause before a browser is restarted; doubles up to 32 times.
@@ -84,6 +88,8 @@ impl Default for Timings {
             snapshot_within_ms: 60_000,
             snapshot_after_link_ms: 60_000,
             recycle_every_ms: 24 * 3_600_000,
+            restore_within_ms: 600_000,
+            compare_every_ms: 300_000,
             watch_every_ms: 60_000,
             restart_after_ms: 1_000,
             down_jobs_fail_after_ms: 300_000,
@@ -169,6 +175,8 @@ impl Timings {
         snapshot_within = snapshot_within_ms;
         snapshot_after_link = snapshot_after_link_ms;
         recycle_every = recycle_every_ms;
+        restore_within = restore_within_ms;
+        compare_every = compare_every_ms;
         watch_every = watch_every_ms;
         restart_after = restart_after_ms;
         down_jobs_fail_after = down_jobs_fail_after_ms;

@@ -3,40 +3,80 @@
 use std::{sync::Arc, time::Duration};
 
 use contract::{OwnerId, SessionId, fault_point};
+use futures::future::join_all;
 use store::leases::Claimable;
 
 use crate::{
     Hub, Lease, QueueError, hosts, keys,
     lease::{boottime_ms, confirm, give_up, millis, seize},
+    redis::Replication,
 };
+
+/// Sessions that are claimed at the same time.
+pub const CLAIMS_AT_ONCE: usize = 8;
+
+/// What a claim led to.
+pub enum Claimed {
+    /// The session is owned here. Its lanes are closed at first, but for `control`.
+    Ours(Lease),
+    /// Somebody holds it, or may hold it (Redis has forgotten its leases less than a TTL ago, and the row names an owner): for so long
+    /// unless the lease is renewed.
+    Held(Duration),
+    /// Somebody else was faster.
+    Lost,
+}
+
+impl Claimed {
+    /// The lease, if the session is owned here now.
+    pub fn ours(self) -> Option<Lease> {
+        match self {
+            Self::Ours(lease) => Some(lease),
+            Self::Held(_) | Self::Lost => None,
+        }
+    }
+}
 
 /// The bump's share of the claim's life: a late one changes nothing, but need not be waited for.
 const BUMP_WITHIN: Duration = Duration::from_secs(3);
 
 impl Hub {
-    /// Tries to become the owner of a session. Its lanes are closed at first, but for `control`. `None`: somebody else holds it, was faster,
-    /// or may still hold it (Redis has forgotten its leases less than a TTL ago, and the row names an owner).
+    /// Tries to become the owner of a session.
     ///
     /// # Errors
     /// [`QueueError`]; then nothing is owned here.
-    pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Option<Lease>, QueueError> {
-        let mut delay = Duration::ZERO;
+    pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Claimed, QueueError> {
+        let known = if claim.owned { self.redis.replication().await? } else { Replication::default() };
+        self.claim_from(claim, &known).await
+    }
+
+    /// Tries to become the owner of all of them at once: [`CLAIMS_AT_ONCE`] is a good number. In their order.
+    ///
+    /// # Errors
+    /// [`QueueError`]; then nothing is owned here. The inner error is one session's.
+    pub async fn claim_each(self: &Arc<Self>, claims: &[Claimable]) -> Result<Vec<Result<Claimed, QueueError>>, QueueError> {
+        let owned = claims.iter().any(|claim| claim.owned);
+        let known = if owned { self.redis.replication().await? } else { Replication::default() };
+        Ok(join_all(claims.iter().map(|claim| self.claim_from(claim, &known))).await)
+    }
+
+    async fn claim_from(self: &Arc<Self>, claim: &Claimable, known: &Replication) -> Result<Claimed, QueueError> {
+        let (mut delay, ttl) = (Duration::ZERO, self.timings.lease_ttl());
         if claim.owned {
-            let remembers = hosts::birth(&self.redis).await?;
-            if remembers < self.timings.lease_ttl() {
-                return Ok(None);
+            let remembers = hosts::birth_of(&self.redis, &known.history).await?;
+            if remembers < ttl {
+                return Ok(Claimed::Held(ttl - remembers));
             }
             // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL. One that has
             // happened shows in the birth, and with replicas one may happen at any time.
-            if remembers < 2 * self.timings.lease_ttl() || self.redis.replicas().await? > 0 {
-                delay = self.timings.lease_ttl();
+            if remembers < 2 * ttl || known.replicas > 0 {
+                delay = ttl;
             }
         }
         let (key, owner) = (keys::lease(claim.tenant, claim.session), OwnerId::new());
         let value = format!("?:{owner}");
         let mut redis = self.redis.shared();
-        if !seize(&mut redis, &key, &value, self.timings.lease_ttl()).await? {
-            return Ok(None);
+        if let Some(left) = seize(&mut redis, &key, &value, ttl).await? {
+            return Ok(Claimed::Held(left));
         }
         let _ = fault_point!("lease.after_claim", "session" => claim.session);
         let lease = self.bump(claim, owner, (&key, &value), delay).await;
@@ -44,9 +84,9 @@ impl Hub {
             // Without us the claim would keep others out for a TTL; if this fails too, it does.
             let _ = give_up(&mut redis, &key, &value, claim.session).await;
         }
-        let Some(lease) = lease? else { return Ok(None) };
+        let Some(lease) = lease? else { return Ok(Claimed::Lost) };
         self.insert(lease.0.clone());
-        Ok(Some(lease))
+        Ok(Claimed::Ours(lease))
     }
 
     async fn bump(

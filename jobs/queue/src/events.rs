@@ -26,6 +26,7 @@ use crate::{
     channels::{Channels, Ears, Heard},
     keys,
     redis::{QueueError, Redis},
+    restored,
 };
 
 pub use crate::publish::{catch_up, publish};
@@ -317,6 +318,13 @@ impl Reader {
     async fn read_log(&self) -> Result<(), StoreError> {
         let pool = &self.inner.pool;
         let head = store::counters::head(pool, self.tenant).await?;
+        if head < self.last() {
+            // What it had committed, and lost.
+            let told = [(self.last(), None)];
+            if let Err(error) = restored::mend_told(pool, &self.inner.redis, self.tenant, &told, head).await {
+                tracing::warn!(%error, tenant = %self.tenant, "a log that went back is not mended yet");
+            }
+        }
         while self.last() < head {
             let (last, asked) = (self.last(), Instant::now());
             let page = store::counters::after(pool, self.tenant, last, PAGE).await?;
@@ -420,10 +428,18 @@ impl Follow {
     }
 
     async fn fetch(&mut self) {
-        let asked = Instant::now();
-        match store::counters::after(&self.readers.0.pool, self.tenant, self.last, PAGE).await {
-            Ok(page) if page.is_empty() => self.last = self.known.min(self.last + PAGE),
-            Ok(page) => self.ready.extend(page.into_iter().map(|event| Logged::read(event, asked))),
+        let (asked, pool) = (Instant::now(), &self.readers.0.pool);
+        // The head first: a number up to it that is not there then never will be. One above it was lost, and something else may come under it.
+        let page = async {
+            let head = store::counters::head(pool, self.tenant).await?;
+            Ok::<_, StoreError>((head, store::counters::after(pool, self.tenant, self.last, PAGE).await?))
+        };
+        match page.await.map(|(head, page)| (head.max(self.last), page)) {
+            Ok((head, page)) if page.is_empty() => {
+                self.known = self.known.min(head);
+                self.last = self.known.min(self.last + PAGE);
+            }
+            Ok((_, page)) => self.ready.extend(page.into_iter().map(|event| Logged::read(event, asked))),
             Err(error) => {
                 tracing::warn!(%error, tenant = %self.tenant, "log not read");
                 tokio::time::sleep(POLL_EVERY).await;

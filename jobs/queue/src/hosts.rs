@@ -27,6 +27,19 @@ pub struct HostRecord {
     pub used: usize,
     /// Whether it is leaving: it claims nothing.
     pub draining: bool,
+    /// The major version of its browser, which opens no profile of a newer one.
+    #[serde(default = "any_browser")]
+    pub browser: i32,
+}
+
+/// Of a host that does not say yet which it has.
+fn any_browser() -> i32 {
+    i32::MAX
+}
+
+impl HostRecord {
+    /// What a host says that leaves.
+    pub const LEAVING: Self = Self { slots: 0, used: 0, draining: true, browser: 0 };
 }
 
 /// A host with a recent heartbeat.
@@ -103,7 +116,12 @@ async fn by_age(redis: &Redis, age: Duration, younger: bool) -> Result<Vec<HostI
 /// # Errors
 /// [`QueueError`].
 pub async fn birth(redis: &Redis) -> Result<Duration, QueueError> {
-    let age: i64 = scripts::BIRTH.key(keys::BIRTH).arg(redis.history().await?).invoke_async(&mut redis.shared()).await?;
+    birth_of(redis, &redis.replication().await?.history).await
+}
+
+/// [`birth`] of one that has said which history it is.
+pub(crate) async fn birth_of(redis: &Redis, history: &str) -> Result<Duration, QueueError> {
+    let age: i64 = scripts::BIRTH.key(keys::BIRTH).arg(history).invoke_async(&mut redis.shared()).await?;
     Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
 }
 

@@ -57,7 +57,7 @@ pub struct Hub {
 }
 
 /// What a look into a lane led to.
-enum Look {
+pub(crate) enum Look {
     /// An entry was handed on or removed: there may be more.
     More,
     /// Nothing to do until there is news.
@@ -261,8 +261,8 @@ impl Hub {
     async fn retake(self: &Arc<Self>, owned: &Arc<Owned>) -> Look {
         let left = Duration::from_millis(owned.stands_for_ms());
         match lease::seize(&mut self.redis.shared(), &owned.key, &owned.value, left.max(Duration::from_millis(1))).await {
-            Ok(true) => self.taken_again(owned).await,
-            Ok(false) => {}
+            Ok(None) => self.taken_again(owned).await,
+            Ok(Some(_)) => {}
             Err(error) => tracing::debug!(%error, session = %owned.session(), "lease not taken again"),
         }
         Look::Trouble
@@ -296,11 +296,7 @@ impl Hub {
                 // A worker that is gone drops it, and the guard puts the job back.
                 let _ = self.out.send(TaskBuilder::new(Entry::new(job, owed)).task_id(id).build());
             }
-            Ok(None) => {
-                metrics::counter!("zaguan_lane_entries_without_job").increment(1);
-                tracing::error!(%session, lane = lane.as_str(), job = entry, "an entry names a job that Postgres does not know");
-                slot.ended(entry);
-            }
+            Ok(None) => return self.without_job(owned, lane, entry).await,
             Err(error) => {
                 tracing::debug!(%error, %session, job = entry, "job not loaded");
                 return Look::Trouble;

@@ -142,11 +142,13 @@ fn value_of(held: &Held) -> String {
     format!("{}:{}", held.epoch(), held.owner())
 }
 
-/// `SET NX`: whether the session was free, or had been taken by this very value (an answer that was lost).
-pub(crate) async fn seize(redis: &mut Connection, key: &str, value: &str, ttl: Duration) -> Result<bool, QueueError> {
-    let mut set = redis::cmd("SET");
-    let holder: Option<String> = set.arg(key).arg(value).arg("NX").arg("GET").arg("PX").arg(millis(ttl)).query_async(redis).await?;
-    Ok(holder.is_none_or(|holder| holder == value))
+/// `SET NX`. `None`: the session was free, or had been taken by this very value (an answer that was lost). Otherwise how long its lease lasts
+/// unless it is renewed.
+pub(crate) async fn seize(redis: &mut Connection, key: &str, value: &str, ttl: Duration) -> Result<Option<Duration>, QueueError> {
+    let mut ask = redis::pipe();
+    ask.cmd("SET").arg(key).arg(value).arg("NX").arg("GET").arg("PX").arg(millis(ttl)).pttl(key);
+    let (holder, left): (Option<String>, i64) = ask.query_async(redis).await?;
+    Ok(holder.filter(|holder| holder != value).map(|_| Duration::from_millis(u64::try_from(left).unwrap_or(0))))
 }
 
 /// Turns a claim into the lease of `held`: whether the claim still stood.

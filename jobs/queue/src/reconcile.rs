@@ -8,10 +8,13 @@ use store::{PgPool, ends::QueuedEnd};
 use crate::{
     events, lanes, publish,
     redis::{QueueError, Redis},
+    restored,
 };
 
 /// Late jobs that one round ends.
 const LATE: i64 = 500;
+/// Numbers at a log's end that are compared with its stream when a process looks for the first time.
+const FIRST_LOOK: i64 = 500;
 
 /// What earlier rounds saw: the tenants' counters when their streams were last known to be whole.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueE
     }
     for (tenant, head) in store::counters::heads(pool).await? {
         if seen.0.get(&tenant) != Some(&head) {
-            match publish::catch_up(pool, redis, tenant, head).await {
+            match compare(pool, redis, tenant, seen.0.get(&tenant).copied(), head).await {
                 Ok(()) => {
                     seen.0.insert(tenant, head);
                 }
@@ -59,4 +62,11 @@ async fn all(pool: &PgPool, redis: &Redis, seen: &mut Seen) -> Result<(), QueueE
         }
     }
     Ok(())
+}
+
+/// From the last event on that was known to be the same in both: a log that went back has another one there by now, or none.
+async fn compare(pool: &PgPool, redis: &Redis, tenant: TenantId, seen: Option<i64>, head: i64) -> Result<(), QueueError> {
+    let since = seen.unwrap_or(head - FIRST_LOOK).min(head).max(0);
+    restored::mend(pool, redis, tenant, since).await?;
+    publish::catch_up(pool, redis, tenant, head).await
 }

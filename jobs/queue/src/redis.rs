@@ -51,6 +51,15 @@ pub struct Redis {
     pub(crate) firehose_bodies: bool,
 }
 
+/// Where a Redis stands among its copies.
+#[derive(Debug, Default)]
+pub(crate) struct Replication {
+    /// How many are connected: with none, no fail-over can bring back a lease that was lost.
+    pub replicas: usize,
+    /// Which history of writes it is: another one after a fail-over or a restart, either of which may have lost some.
+    pub history: String,
+}
+
 /// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
 /// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice. One that does not answer
 /// in time is replaced: its peer may be gone without a farewell, and then it would never answer again. So is one whose server has become a
@@ -186,20 +195,14 @@ impl Redis {
         if policy == "noeviction" { Ok(()) } else { Err(QueueError::Evicts(policy)) }
     }
 
-    /// How many replicas are connected: with none, no fail-over can bring back a lease that was lost.
+    /// What it says of fail-overs.
     ///
     /// # Errors
     /// That it does not answer.
-    pub async fn replicas(&self) -> Result<usize, QueueError> {
-        Ok(self.info("replication").await?.get("connected_slaves").unwrap_or(0))
-    }
-
-    /// Which history of writes this is: another one after a fail-over or a restart, either of which may have lost some.
-    ///
-    /// # Errors
-    /// That it does not answer.
-    pub(crate) async fn history(&self) -> Result<String, QueueError> {
-        Ok(self.info("replication").await?.get("master_replid").unwrap_or_default())
+    pub(crate) async fn replication(&self) -> Result<Replication, QueueError> {
+        let info = self.info("replication").await?;
+        let (replicas, history) = (info.get("connected_slaves").unwrap_or(0), info.get("master_replid").unwrap_or_default());
+        Ok(Replication { replicas, history })
     }
 
     async fn info(&self, section: &str) -> Result<InfoDict, QueueError> {

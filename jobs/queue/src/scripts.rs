@@ -158,17 +158,30 @@ for i = 1, 2 do
 end
 return 1";
 
+    /// The ids of events in a stream, without what they say.
+    /// KEYS stream · ARGV first seq, most entries. Answers {tail, {seq, id of each}}.
+    IDS = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then return {0, {}} end
+local info, tail, entries = redis.call('XINFO', 'STREAM', KEYS[1]), 0, {}
+for i = 1, #info, 2 do
+  if info[i] == 'last-generated-id' then tail = tonumber(string.match(info[i + 1], '^(%d+)')) end
+end
+for i, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])) do
+  entries[i] = {tonumber(string.match(entry[1], '^(%d+)')), entry[2][2]}
+end
+return {tail, entries}";
+
     /// Appends events to a tenant's stream and the shard's firehose, in order and without a hole, and wakes the readers.
     ///
     /// The tail is the last id the stream was given, trimmed or deleted entries included; XINFO fails on a missing stream, which counts as 0.
-    /// Each event says after which one it comes: the first by ARGV[2], the others by their neighbour. What the stream has is passed over; the
-    /// first that does not continue it ends the script. ARGV[3], where not empty, is the tail that the caller saw and wants to start over
+    /// Each event says after which one it comes: the first by ARGV[2], the others by their neighbour. What the stream has is passed over, unless
+    /// another event stands in its place: that ends the script before anything is written. The first that does not continue it ends the script. ARGV[3], where not empty, is the tail that the caller saw and wants to start over
     /// from: the stream is deleted only if nobody has appended since.
     /// The firehose is shared by tenants, so its ids are times that never go back. It is written only with an append: at least once. Bodies
     /// hold what people wrote: they are left out unless the operator wants them there.
     /// KEYS stream, firehose · ARGV channel, predecessor, seen tail or '', tenant, entries kept, '1' = bodies in the firehose, then seq, id,
     /// type, json of each.
-    /// Answers {1 = all are in the stream, tail}.
+    /// Answers {1 = all are in the stream, -1 = another event stands under one of the numbers, tail}.
     PUBLISH = r"
 local function last_id(key)
   if redis.call('EXISTS', key) == 0 then return 0, 0 end
@@ -185,6 +198,11 @@ if ARGV[3] ~= '' then
   if tail ~= tonumber(ARGV[3]) then return {0, tail} end
   redis.call('DEL', KEYS[1])
   tail = 0
+end
+for i = 7, #ARGV, 4 do
+  if tonumber(ARGV[i]) > tail then break end
+  local there = redis.call('XRANGE', KEYS[1], ARGV[i] .. '-0', ARGV[i] .. '-0')[1]
+  if there and there[2][2] ~= ARGV[i + 1] then return {-1, tail} end
 end
 local before, appended, whole = tonumber(ARGV[2]), false, 1
 local t = redis.call('TIME')

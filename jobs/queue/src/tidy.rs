@@ -81,7 +81,7 @@ async fn forget(redis: &Redis, tenant: TenantId, session: SessionId) -> Result<(
     Ok(())
 }
 
-/// Sessions that have been without a host for long while none has a free slot say so: starts, and those whose host died.
+/// Sessions that have been without a host for long while none has a free slot for them say so: starts, and those whose host died.
 async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), QueueError> {
     // A host that is only being restarted comes back before that.
     let living = hosts::living(redis, timings.capacity_after().max(timings.host_stale())).await?;
@@ -91,10 +91,10 @@ async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -
         return Ok(());
     }
     let hosts = hosts::live(redis, timings.host_stale()).await?;
-    if hosts.iter().any(|h| !h.record.draining && h.record.used < h.record.slots) {
-        return Ok(());
-    }
-    for (tenant, session) in waiting {
+    let newest = hosts.iter().filter(|h| !h.record.draining && h.record.used < h.record.slots).map(|h| h.record.browser).max();
+    // Some host has room for the others, and will come to them.
+    let stuck = waiting.into_iter().filter(|(_, _, browser)| newest.is_none_or(|newest| newest < *browser));
+    for (tenant, session, browser) in stuck {
         let event = match store::sessions::lacks_capacity(pool, tenant, session, &living).await {
             Ok(Some(event)) => event,
             Ok(None) => continue,
@@ -104,7 +104,7 @@ async fn say_that_all_is_full(pool: &PgPool, redis: &Redis, timings: &Timings) -
             }
         };
         metrics::counter!("zaguan_sessions_without_capacity_total").increment(1);
-        tracing::warn!(%session, "no host has a free slot");
+        tracing::warn!(%session, browser, ?newest, "no host with a browser that is new enough has a free slot");
         if let Err(error) = events::publish(pool, redis, tenant, &[event]).await {
             tracing::debug!(%error, %session, "not published yet");
         }

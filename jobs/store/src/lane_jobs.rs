@@ -1,10 +1,17 @@
 //! Jobs as their owner sees them: what a lane holds, and the start.
 
 use chrono::{DateTime, Utc};
-use contract::{ChatId, Command, CommandError, JobId, JobState, Lane, MessageId, Principal, SessionId, SessionSettings, TenantId};
+use contract::{
+    ChatId, Command, CommandError, Event, Fact, JobId, JobState, Lane, MessageId, Principal, SessionId, SessionSettings, TenantId,
+    event::{JobLostBody, JobRef},
+};
 use sqlx::PgPool;
 
-use crate::{Held, Result, accept::Waiting};
+use crate::{
+    Held, Result,
+    accept::Waiting,
+    log::{self, NewEvent, OwnedRow},
+};
 
 /// A job that an owner is about to run.
 #[derive(Debug)]
@@ -117,6 +124,8 @@ pub enum Start {
     Fenced,
     /// It has ended (cancelled, or by another owner).
     Ended,
+    /// There is no such job (any more).
+    Gone,
     /// Its time ran out while it was queued.
     Expired,
     /// It was accepted for an account that is not the linked one any more.
@@ -191,8 +200,41 @@ async fn refused(pool: &PgPool, held: &Held, job: JobId) -> Result<Start> {
         Some(JobState::Queued) if row.late == Some(true) => Start::Expired,
         Some(JobState::Queued | JobState::Running) if row.other == Some(true) => Start::OtherAccount,
         Some(JobState::Queued | JobState::Running) => Start::Overtaken,
-        Some(JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) | None => Start::Ended,
+        Some(JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Expired | JobState::Unknown) => Start::Ended,
+        None => Start::Gone,
     })
+}
+
+/// Announces that a job is not here which somebody accepted: this database has lost it. The event's id is made of the job's, so that it is
+/// known when it is told again. `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`]; the caller repeats.
+pub async fn lost(pool: &PgPool, held: &Held, job: JobId) -> Result<Option<Vec<Event>>> {
+    let event = NewEvent::of(None, &Fact::JobLost(JobLostBody { job: JobRef { id: job } }));
+    let rows = sqlx::query_as!(
+        OwnedRow,
+        r#"with held as (select tenant from session where id = $1 and epoch = $2 and owner = $3 for no key update),
+                c as (
+                    update tenant_counter set seq = seq + 1 from held
+                     where tenant_counter.tenant = held.tenant and not exists (select 1 from job where job.tenant = held.tenant and job.id = $4)
+                    returning tenant_counter.tenant, tenant_counter.seq, clock_timestamp() as at),
+                e as (
+                    insert into event (tenant, seq, day, id, type, at, session, data)
+                    select c.tenant, c.seq, (c.at at time zone 'UTC')::date, $4, $5, c.at, $1, $6 from c
+                    returning id, seq, type, at, session, chat, data)
+           select true as "ours!", e.id as "id?", e.seq as "seq?", e.type as "kind?", e.at as "at?", e.session, e.chat, e.data as "data?"
+             from held left join e on true"#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        job.uuid(),
+        event.kind.as_str(),
+        event.data
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(log::owned_events(rows, held.tenant()))
 }
 
 /// Sessions of all tenants that have unfinished jobs in their lanes.

@@ -20,6 +20,7 @@ pub mod outcomes;
 pub mod owned;
 pub mod profiles;
 pub mod receipts;
+pub mod restored;
 pub mod retention;
 pub mod turns;
 

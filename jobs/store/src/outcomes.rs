@@ -21,6 +21,8 @@ pub enum Recorded {
     Written(Vec<Event>),
     /// It had been written before by this owner (the answer was lost): its events are in the log.
     Already,
+    /// There is no such job any more: the database lost it.
+    Gone,
     /// This process no longer owns the session.
     Fenced,
 }
@@ -162,10 +164,10 @@ pub async fn record(pool: &PgPool, held: &Held, job: &LaneJob, outcome: &Outcome
 }
 
 async fn not_written(pool: &PgPool, held: &Held, job: &LaneJob) -> Result<Recorded> {
-    let already = sqlx::query_scalar!(
-        r#"select j.epoch = $2 and j.state not in ('queued', 'running') as "already!"
-             from session s join job j on j.session = s.id
-            where s.id = $1 and s.tenant = $5 and s.epoch = $2 and s.owner = $3 and j.id = $4"#,
+    let row = sqlx::query!(
+        r#"select j.epoch = $2 and j.state not in ('queued', 'running') as "already?", j.id is null as "gone!"
+             from session s left join job j on j.session = s.id and j.id = $4
+            where s.id = $1 and s.tenant = $5 and s.epoch = $2 and s.owner = $3"#,
         held.session().uuid(),
         held.epoch(),
         held.owner().uuid(),
@@ -174,7 +176,11 @@ async fn not_written(pool: &PgPool, held: &Held, job: &LaneJob) -> Result<Record
     )
     .fetch_optional(pool)
     .await?;
-    Ok(if already == Some(true) { Recorded::Already } else { Recorded::Fenced })
+    Ok(match row {
+        Some(row) if row.gone => Recorded::Gone,
+        Some(row) if row.already == Some(true) => Recorded::Already,
+        Some(_) | None => Recorded::Fenced,
+    })
 }
 
 /// A receipt that was recorded for a running job's message.

@@ -100,7 +100,7 @@ pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, s
         Source::Restored { snapshot, whole } => (false, Some(snapshot), whole),
     };
     let done = sqlx::query!(
-        "update session s set profile = $4, profile_changed = true, profile_starts = s.profile_starts + 1,
+        "update session s set profile = $4, profile_changed = true, profile_starts = s.profile_starts + 1, unrestored_at = null,
                 profile_major = case when $7 then greatest(s.profile_major, $6) else $6 end,
                 profile_marker = case when $7 then s.profile_marker else p.marker end,
                 profile_row_id = case when $7 then s.profile_row_id else coalesce(p.max_row_id, 0) end,
@@ -159,6 +159,29 @@ pub async fn forget(pool: &PgPool, held: &Held) -> Result<()> {
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Says that the owner cannot bring the profile back, for reasons of its own. `true`: nobody could for `within`; the next try starts anew.
+/// `None`: no longer ours.
+///
+/// # Errors
+/// [`crate::StoreError`].
+pub async fn not_restored(pool: &PgPool, held: &Held, within: std::time::Duration) -> Result<Option<bool>> {
+    let given_up = sqlx::query_scalar!(
+        r#"update session s set unrestored_at = case when not old.given_up then coalesce(s.unrestored_at, clock_timestamp()) end
+             from (select id, coalesce(unrestored_at < clock_timestamp() - make_interval(secs => $5), false) as given_up
+                     from session where id = $1 and tenant = $4 and epoch = $2 and owner = $3 for no key update) old
+            where s.id = old.id
+           returning old.given_up as "given_up!""#,
+        held.session().uuid(),
+        held.epoch(),
+        held.owner().uuid(),
+        held.tenant().uuid(),
+        within.as_secs_f64()
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(given_up)
 }
 
 /// The snapshots of the session's account that may be used, the newest first. `None`: no longer ours.

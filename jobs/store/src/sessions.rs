@@ -382,14 +382,14 @@ fn status_data(session: &Session, state: SessionState, reason: Option<Reason>) -
 }
 
 /// Sessions of all tenants that have been without a host for `after` and do not say so yet: those that were never taken, and those whose host
-/// is not among the `living`.
+/// is not among the `living`. With the major version that a host's browser must have to open its profile.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration, living: &[HostId]) -> Result<Vec<(TenantId, SessionId)>> {
+pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration, living: &[HostId]) -> Result<Vec<(TenantId, SessionId, i32)>> {
     let living: Vec<_> = living.iter().map(|h| h.uuid()).collect();
     let rows = sqlx::query!(
-        "select tenant, id from session
+        "select tenant, id, profile_major from session
           where state in ('starting', 'linking', 'syncing', 'working', 'reconnecting') and wanted = 'running' and deleting_at is null
             and (owner is null or host is null or host <> all($2)) and (held_until is null or held_until < clock_timestamp())
             and reason is distinct from 'capacity'
@@ -399,7 +399,7 @@ pub async fn waiting_for_capacity(pool: &PgPool, after: std::time::Duration, liv
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.id))).collect())
+    Ok(rows.into_iter().map(|r| (TenantId::from_uuid(r.tenant), SessionId::from_uuid(r.id), r.profile_major)).collect())
 }
 
 /// Says that a session waits for a free slot. `None`: it does not wait any more.

@@ -127,8 +127,7 @@ async fn reconcile(services: Services, stopping: CancellationToken) {
 
 /// Stop taking, finish what runs, close browsers cleanly, hand over.
 async fn drain(services: &Services, roster: &Roster, id: HostId) {
-    let record = HostRecord { slots: 0, used: 0, draining: true };
-    if let Err(error) = queue::hosts::heartbeat(&services.redis, id, &record, services.timings.host_stale()).await {
+    if let Err(error) = queue::hosts::heartbeat(&services.redis, id, &HostRecord::LEAVING, services.timings.host_stale()).await {
         tracing::debug!(%error, "no farewell");
     }
     services.hub.stop_taking();

@@ -4,12 +4,19 @@ use std::{
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use contract::{HostId, SessionId};
-use queue::hosts::{HostRecord, LiveHost};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use queue::{
+    CLAIMS_AT_ONCE, Claimed,
+    hosts::{HostRecord, LiveHost},
+};
+use store::leases::Claimable;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::roster::Roster;
@@ -20,18 +27,24 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// A host whose stores answer this slowly claims nothing.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Pause before a lease that is about to end is asked for again.
+const SOONEST: Duration = Duration::from_millis(25);
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// The hosts that live, this one included; `None` while Redis does not say.
 pub type Live = Option<Vec<HostId>>;
 
 /// Says that this host lives, also while it leaves: until it has let go of its sessions nobody else need ask for them.
 pub async fn heart(services: Services, roster: Arc<Roster>, id: HostId, stopping: CancellationToken, live: watch::Sender<Live>) {
     let mut every = tokio::time::interval(services.timings.heartbeat_every());
+    let browser = i32::try_from(services.browsers.major()).unwrap_or(i32::MAX);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         let (slots, used) = roster.load();
         let draining = stopping.is_cancelled();
-        let record = if draining { HostRecord { slots: 0, used: 0, draining } } else { HostRecord { slots, used, draining } };
+        let record = if draining { HostRecord::LEAVING } else { HostRecord { slots, used, draining, browser } };
         let heard = queue::hosts::heartbeat(&services.redis, id, &record, services.timings.host_stale()).await;
         if let Err(error) = &heard {
             tracing::warn!(%error, "no heartbeat");
@@ -44,21 +57,22 @@ pub async fn heart(services: Services, roster: Arc<Roster>, id: HostId, stopping
 pub async fn run(services: Services, roster: Arc<Roster>, id: HostId, mut live: watch::Receiver<Live>, stopping: CancellationToken) {
     let mut wanted = queue::hosts::wanted_changes(&services.redis).await;
     let mut seen = Seen::default();
-    let mut waiting = false;
+    let mut again = None::<Instant>;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(HEAD_START / 2), if waiting => {}
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             beat = live.changed() => if beat.is_err() { return },
             called = wanted.changed() => seen.called.extend(called),
             () = stopping.cancelled() => return,
         }
         settle_wishes(&services, &roster).await;
+        again = None;
         let Some(hosts) = live.borrow_and_update().clone() else { continue };
-        waiting = match claim_free(&services, &roster, id, &hosts, &mut seen, &stopping).await {
-            Ok(waiting) => waiting,
+        again = match claim_free(&services, &roster, id, &hosts, &mut seen, &stopping).await {
+            Ok(pause) => pause.map(|pause| Instant::now() + pause),
             Err(error) => {
                 tracing::warn!(%error, "nothing claimed");
-                false
+                None
             }
         };
     }
@@ -91,7 +105,8 @@ async fn settle_wishes(services: &Services, roster: &Roster) {
     }
 }
 
-/// Claims what is free and ours by rank. `true`: something is free that a better placed host may still take.
+/// Claims what is free and ours by rank. Answers when it is worth to look again before the next heartbeat: something is free that a better
+/// placed host may still take, or has an owner whose lease ends.
 async fn claim_free(
     services: &Services,
     roster: &Arc<Roster>,
@@ -99,20 +114,20 @@ async fn claim_free(
     hosts: &[HostId],
     seen: &mut Seen,
     stopping: &CancellationToken,
-) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Option<Duration>, Error> {
     let asked = Instant::now();
     // What the rows say is ours and does not run here was lost here: nobody else would ask for it as long as we live.
     let others: Vec<HostId> = hosts.iter().copied().filter(|host| *host != id).collect();
     let called: Vec<SessionId> = seen.called.iter().copied().collect();
     let major = i32::try_from(services.browsers.major())?;
     let mut free = store::within(store::leases::claimable(&services.pool, &others, &called, major)).await?;
-    free.retain(|c| roster.get(c.session).is_none());
+    free.retain(|c| roster.get(c.session).is_none() && !roster.declines(c.session));
     seen.first.retain(|session, _| free.iter().any(|c| c.session == *session));
     seen.called.retain(|session| free.iter().any(|c| c.session == *session));
     seen.failed.retain(|_, at| at.elapsed() < services.timings.lease_ttl());
     free.retain(|c| !seen.failed.contains_key(&c.session));
     if free.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     // What was lost here, and will not run here again, is for the others to ask for.
     let disown = async || {
@@ -121,40 +136,54 @@ async fn claim_free(
     };
     if !roster.has_room() {
         disown().await?;
-        return Ok(false);
+        return Ok(None);
     }
     let hosts = queue::hosts::live(&services.redis, services.timings.host_stale()).await?;
     if asked.elapsed() > SLOW {
         disown().await?;
-        return Ok(true);
+        return Ok(Some(HEAD_START / 2));
     }
-    let mut waiting = false;
-    for claim in free {
+    let (ours, others): (Vec<_>, Vec<_>) = free.into_iter().partition(|claim| {
         let since = *seen.first.entry(claim.session).or_insert_with(Instant::now);
         let rank = u32::try_from(rank(&hosts, id, claim.session)).unwrap_or(u32::MAX);
-        if since.elapsed() < HEAD_START.saturating_mul(rank) {
-            waiting = true;
-            continue;
-        }
-        if !roster.has_room() || stopping.is_cancelled() {
-            return Ok(false);
-        }
-        seen.called.remove(&claim.session);
-        match services.hub.claim(&claim).await {
-            Ok(Some(lease)) => {
-                tracing::info!(session = %claim.session, epoch = lease.held().epoch(), "claimed");
-                seen.first.remove(&claim.session);
-                roster.take_on(lease);
-            }
-            // Its lease lives, or somebody was faster.
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(session = %claim.session, %error, "not claimed");
-                seen.failed.insert(claim.session, Instant::now());
+        since.elapsed() >= HEAD_START.saturating_mul(rank)
+    });
+    let again = claim_these(services, roster, &ours, seen, stopping).await?;
+    let turn = (!others.is_empty()).then_some(HEAD_START / 2);
+    Ok(again.into_iter().chain(turn).min())
+}
+
+/// Claims as many as there is room for. When it is worth to look again: the leases of a host that died end at about the same time.
+async fn claim_these(
+    services: &Services,
+    roster: &Arc<Roster>,
+    mut free: &[Claimable],
+    seen: &mut Seen,
+    stopping: &CancellationToken,
+) -> Result<Option<Duration>, Error> {
+    let mut soonest = None::<Duration>;
+    while !free.is_empty() && roster.has_room() && !stopping.is_cancelled() {
+        let (slots, used) = roster.load();
+        let (some, rest) = free.split_at(free.len().min(CLAIMS_AT_ONCE).min(slots.saturating_sub(used)));
+        free = rest;
+        for (claim, claimed) in some.iter().zip(services.hub.claim_each(some).await?) {
+            seen.called.remove(&claim.session);
+            match claimed {
+                Ok(Claimed::Ours(lease)) => {
+                    tracing::info!(session = %claim.session, epoch = lease.held().epoch(), "claimed");
+                    seen.first.remove(&claim.session);
+                    roster.take_on(lease);
+                }
+                Ok(Claimed::Held(left)) => soonest = Some(soonest.map_or(left, |soonest| soonest.min(left))),
+                Ok(Claimed::Lost) => {}
+                Err(error) => {
+                    tracing::warn!(session = %claim.session, %error, "not claimed");
+                    seen.failed.insert(claim.session, Instant::now());
+                }
             }
         }
     }
-    Ok(waiting)
+    Ok(soonest.map(|left| left.max(SOONEST)))
 }
 
 /// How many live hosts with room are better placed for the session: weighted rendezvous over free slots.
@@ -175,7 +204,7 @@ mod tests {
     use super::*;
 
     fn host(slots: usize, used: usize, draining: bool) -> LiveHost {
-        LiveHost { id: HostId::new(), record: HostRecord { slots, used, draining } }
+        LiveHost { id: HostId::new(), record: HostRecord { slots, used, draining, browser: 0 } }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use contract::SessionId;
@@ -16,6 +17,8 @@ pub struct Roster {
     services: Services,
     slots: usize,
     sessions: Mutex<HashMap<SessionId, Arc<Shared>>>,
+    /// Sessions that could not be brought up here, and when.
+    declined: Mutex<HashMap<SessionId, Instant>>,
     count: watch::Sender<usize>,
     /// A session or browser came or went: the guard's list is out of date.
     pub changed: Arc<Notify>,
@@ -24,7 +27,14 @@ pub struct Roster {
 impl Roster {
     /// An empty roster of `slots`.
     pub fn new(services: Services, slots: usize) -> Self {
-        Self { services, slots, sessions: Mutex::default(), count: watch::Sender::new(0), changed: Arc::new(Notify::new()) }
+        Self {
+            services,
+            slots,
+            sessions: Mutex::default(),
+            declined: Mutex::default(),
+            count: watch::Sender::new(0),
+            changed: Arc::new(Notify::new()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Shared>>> {
@@ -39,6 +49,17 @@ impl Roster {
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Shared>> {
         self.lock().values().cloned().collect()
+    }
+
+    fn declined(&self) -> MutexGuard<'_, HashMap<SessionId, Instant>> {
+        self.declined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether others should have the session, or nobody for now: it could not be brought up here less than a TTL ago.
+    pub fn declines(&self, session: SessionId) -> bool {
+        let mut declined = self.declined();
+        declined.retain(|_, at| at.elapsed() < self.services.timings.lease_ttl());
+        declined.contains_key(&session)
     }
 
     /// Slots in all, and taken ones.
@@ -56,11 +77,14 @@ impl Roster {
     pub fn take_on(self: &Arc<Self>, lease: Lease) {
         let session = lease.held().session();
         let (shared, actor) = session::take_on(&self.services, lease, self.changed.clone());
-        self.lock().insert(session, shared);
+        self.lock().insert(session, shared.clone());
         self.recount();
         let roster = self.clone();
         self.services.tasks.spawn(async move {
             actor.await;
+            if shared.declined() {
+                roster.declined().insert(session, Instant::now());
+            }
             roster.lock().remove(&session);
             roster.recount();
         });

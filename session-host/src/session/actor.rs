@@ -6,7 +6,7 @@ use contract::{Reason, SessionState, Signal};
 use store::owned::{Account, Owned};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, opening::Safe, recorder::Record, recycling::Recycle};
@@ -14,8 +14,6 @@ use crate::browser::{Browser, PageEvent, RefreshQr, StreamState};
 
 /// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
 const QR_LISTS: u32 = 5;
-/// Reports of a page that are kept until it is known whose they are, and what came before them.
-const MOST_EARLY: usize = 4096;
 /// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
 const QR_TTL: Duration = Duration::from_secs(20);
 
@@ -40,6 +38,7 @@ enum Next {
     Order(Order),
     Takeover,
     Recycle,
+    Compare,
     Event(PageEvent),
     Gone,
 }
@@ -55,9 +54,9 @@ pub(super) struct Actor {
     /// The page's account is the session's. Before that nothing of it is recorded.
     pub(super) bound: bool,
     /// What came while nobody listened is being read from the page's rows, or was.
-    caught_up: bool,
+    pub(super) caught_up: bool,
     /// What the page reported before that: announced behind it, in the order in which it came to the page.
-    early: Vec<PageEvent>,
+    pub(super) early: Vec<PageEvent>,
     pub(super) takeover: Takeover,
     /// The driver of the current document is complete.
     pub(super) ready: bool,
@@ -176,6 +175,9 @@ impl Actor {
     pub(super) async fn hear(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> After {
         let shared = self.shared.clone();
         let mut ending = shared.ending.subscribe();
+        let every = shared.services.timings.compare_every();
+        let mut compare = interval_at(Instant::now() + every, every);
+        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = tokio::select! {
                 biased;
@@ -185,6 +187,7 @@ impl Actor {
                 Some(order) = self.orders.recv() => Next::Order(order),
                 () = self.takeover.due() => Next::Takeover,
                 () = self.recycle.due(&shared) => Next::Recycle,
+                _ = compare.tick() => Next::Compare,
                 event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
             let after = match next {
@@ -193,6 +196,7 @@ impl Actor {
                 Next::Order(order) => self.obey(order, browser, heard).await,
                 Next::Takeover => self.takeover_due(browser).await,
                 Next::Recycle => self.recycle(browser).await,
+                Next::Compare => self.compare().await,
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -268,51 +272,6 @@ impl Actor {
             }
         }
         None
-    }
-
-    fn keep(&mut self, early: PageEvent) {
-        if self.early.len() < MOST_EARLY {
-            self.early.push(early);
-        }
-    }
-
-    /// Has the recorder read the page's rows, and then write down what the page has reported meanwhile.
-    pub(super) async fn catch_up(&mut self, rows: Record) {
-        let _ = self.shared.records.send(rows).await;
-        self.caught_up = true;
-        for event in std::mem::take(&mut self.early) {
-            self.record(event).await;
-        }
-    }
-
-    /// Forgets what another browser has reported.
-    pub(super) fn unheard(&mut self) {
-        (self.ready, self.stream, self.bound, self.caught_up) = (false, None, false, false);
-        self.early.clear();
-    }
-
-    /// Has the recorder write down what the page reports of its account.
-    pub(super) async fn record(&self, event: PageEvent) {
-        match event {
-            PageEvent::Message(message) => {
-                self.tell_jobs(message.from_me, &message.id_part, message.ack);
-                let _ = self.shared.records.send(Record::Message(message)).await;
-            }
-            PageEvent::Ack(ack) => {
-                for wa_id in ack.id_parts {
-                    self.tell_jobs(true, &wa_id, ack.ack);
-                    let receipt = store::receipts::Receipt { wa_id, ack: i16::try_from(ack.ack).unwrap_or(0) };
-                    let _ = self.shared.records.send(Record::Receipt(receipt)).await;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn tell_jobs(&self, from_me: bool, wa_id: &str, ack: i64) {
-        if let (true, Ok(ack @ 1..)) = (from_me, i16::try_from(ack)) {
-            let _ = self.shared.acks.send((wa_id.to_owned(), ack));
-        }
     }
 
     /// What driver and stream together mean.

@@ -186,6 +186,8 @@ pub(super) async fn start(shared: &Shared, job: &LaneJob, key: Option<&str>) -> 
             Ok(None)
         }
         Start::Ended => Ok(Some(Done::Ack)),
+        // Whoever looks at the lane next does not find it, and announces that.
+        Start::Gone => Ok(Some(Done::Again)),
         Start::Fenced => {
             shared.gone.cancel();
             Err(GivenUp)
@@ -418,6 +420,8 @@ pub(super) async fn finish(shared: &Shared, job: &LaneJob, mut outcome: Outcome)
                 recorder::publish_missing(shared).await;
                 break;
             }
+            // Done, and nowhere written: whoever looks at the lane next announces that.
+            Ok(Recorded::Gone) => return Ok(Done::Again),
             Ok(Recorded::Fenced) => {
                 shared.gone.cancel();
                 return Err(GivenUp);

@@ -9,6 +9,7 @@ mod actor;
 mod browsing;
 mod control;
 mod executor;
+mod heard;
 mod messages;
 mod opening;
 mod people;
@@ -18,7 +19,10 @@ mod recycling;
 mod snapshots;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -109,6 +113,8 @@ pub struct Shared {
     ending: watch::Sender<Ending>,
     /// Its browser costs too much.
     heavy: watch::Sender<bool>,
+    /// Its profile cannot be brought back here, as things are.
+    declined: AtomicBool,
     /// What the page can be asked, and how many browsers were started for the session here.
     page: watch::Sender<(Stage, u64)>,
     orders: mpsc::Sender<Order>,
@@ -157,6 +163,15 @@ impl Shared {
         let now = self.browser.lock().unwrap_or_else(PoisonError::into_inner);
         let same = now.as_ref().is_some_and(|now| now.pid() == browser.pid());
         same && self.heavy.send_replace(heavy) != heavy && heavy
+    }
+
+    fn decline(&self) {
+        self.declined.store(true, Ordering::Release);
+    }
+
+    /// Whether it was let go of because its profile cannot be brought back here, as things are.
+    pub fn declined(&self) -> bool {
+        self.declined.load(Ordering::Acquire)
     }
 
     fn set_stage(&self, stage: Stage) {
@@ -235,6 +250,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
         heavy: watch::Sender::new(false),
+        declined: AtomicBool::new(false),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,
         controls: watch::Sender::new(0),

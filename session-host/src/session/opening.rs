@@ -144,14 +144,14 @@ impl Actor {
         }
     }
 
-    /// Its storage does not hold its marker.
+    /// Its storage does not hold its marker. A kept directory stays until the session works in another one: this may be wrong.
     async fn pass_over(&self, place: Place) {
         tracing::error!(session = %self.shared.session(), profile = place.parts().0.id(), "a profile's storage is gone: it is not used");
         metrics::counter!("zaguan_profiles_erased_total").increment(1);
         if let Place::Restored(_, snapshot, _) = &place {
             self.refuse(snapshot, Refused::Erased).await;
+            snapshots::remove(&self.shared.services, place.into_directory()).await;
         }
-        snapshots::remove(&self.shared.services, place.into_directory()).await;
     }
 
     async fn refuse(&self, snapshot: &Snapshot, why: Refused) {
@@ -161,14 +161,24 @@ impl Actor {
         let _ = until_known(&self.shared, || profiles::refuse(pool, held, snapshot.id, why)).await;
     }
 
-    /// Nothing that was kept of the link can be used. `elsewhere`: here, as things are, so it is kept, and an operator asked; but who logs the
-    /// account out wants to be rid of it.
+    /// Nothing that was kept of the link can be used. `elsewhere`: here, as things are, so it is kept, and left to another host, or to a later
+    /// try of this one; after that an operator is asked. But who logs the account out wants to be rid of it.
     async fn lost(&mut self, elsewhere: bool) -> Result<Opened, Failed> {
+        let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());
         if elsewhere && !self.visit {
-            return Ok(Opened::Ends(self.give_up(Signal::GaveUp(Reason::ProfileLost)).await));
+            metrics::counter!("zaguan_profiles_not_restored_total").increment(1);
+            let within = self.shared.services.timings.restore_within();
+            let ends = match until_known(&self.shared, || profiles::not_restored(pool, held, within)).await {
+                Ok(Some(true)) => self.give_up(Signal::GaveUp(Reason::ProfileLost)).await,
+                Ok(Some(false)) => {
+                    self.shared.decline();
+                    After::End(Ending::Drain)
+                }
+                Ok(None) | Err(_) => After::End(Ending::Fence),
+            };
+            return Ok(Opened::Ends(ends));
         }
         // Before the row names no directory: after a death in between it is announced twice, never not at all.
-        let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());
         let events = store::owned::announce_gap(pool, held).await?.ok_or("no longer the owner")?;
         recorder::publish(&self.shared, events).await;
         profiles::forget(pool, held).await?;

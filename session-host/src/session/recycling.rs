@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Shared,
+    account::Takeover,
     actor::{Actor, After},
 };
 use crate::browser::Browser;
@@ -75,30 +76,35 @@ impl Actor {
     /// What is to be done.
     pub(super) async fn recycle(&mut self, browser: &Browser) -> Option<After> {
         let timings = self.shared.services.timings.clone();
+        let now = Instant::now();
         match self.recycle {
             Recycle::No => None,
+            // Another browser has the account: a new one of ours would take it back unasked.
+            _ if self.takeover != Takeover::No => {
+                self.recycle = Recycle::At(now + timings.snapshot_after_link(), HISTORY_WAITS, now + self.patience());
+                None
+            }
             // The page was too busy to be marked when it began to work: no snapshot is worth anything without.
             Recycle::At(..) if self.safe.marker.is_none() => {
                 self.profile_works(browser).await;
                 None
             }
             Recycle::At(_, waited, counts) if !self.history && self.safe.taken_at.is_none() && waited < HISTORY_WAITS => {
-                let later = Instant::now() + timings.snapshot_after_link();
+                let later = now + timings.snapshot_after_link();
                 self.recycle = Recycle::At(later, waited + 1, counts.max(later));
                 None
             }
             Recycle::At(at, _, counts) => {
-                if Instant::now() < at {
+                if now < at {
                     self.too_heavy(counts);
                 }
                 self.shared.services.hub.close_lanes(self.shared.session());
-                self.recycle = Recycle::Quiet(Instant::now() + timings.drain_jobs_within());
+                self.recycle = Recycle::Quiet(now + timings.drain_jobs_within());
                 None
             }
-            Recycle::Quiet(until) if Instant::now() < until => self.still_quiet(),
+            Recycle::Quiet(until) if now < until => self.still_quiet(),
             // Something takes long: later.
             Recycle::Quiet(_) => {
-                let now = Instant::now();
                 self.recycle = Recycle::At(now + timings.drain_jobs_within() * 10, HISTORY_WAITS, now + self.patience());
                 if *self.shared.working.borrow() {
                     self.shared.services.hub.open(self.shared.session());

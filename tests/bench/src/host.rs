@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use contract::{HostId, JobId, Outcome, SessionId, Timings};
 use harness::Error;
-use queue::{Done, Hub, Lease, Redis};
+use queue::{CLAIMS_AT_ONCE, Claimed, Done, Hub, Lease, Redis};
 use sqlx::PgPool;
 use store::{
     lane_jobs::{LaneJob, Start},
@@ -78,24 +78,36 @@ impl Host {
     /// # Errors
     /// Where a claim fails.
     pub async fn own_all(&self) -> Result<(), Error> {
-        for claim in store::leases::claimable(&self.pool, &[], &[], i32::MAX).await? {
-            if !self.claim(&claim).await? {
-                return Err("a session is somebody else's".into());
-            }
+        let all = store::leases::claimable(&self.pool, &[], &[], i32::MAX).await?;
+        match self.claim(&all).await? {
+            None => Ok(()),
+            Some(_) => Err("a session is somebody else's".into()),
         }
-        Ok(())
     }
 
-    /// Owns one, if nobody else does.
+    /// Owns all of them that nobody else does, and answers when the first lease that is another's ends.
     ///
     /// # Errors
     /// The stores'.
-    pub async fn claim(&self, claim: &Claimable) -> Result<bool, Error> {
-        let Some(lease) = self.hub.claim(claim).await? else { return Ok(false) };
-        let _ = self.steps.send(Step::Owned(claim.session, Instant::now()));
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.session, lease);
-        self.hub.open(claim.session);
-        Ok(true)
+    pub async fn claim(&self, free: &[Claimable]) -> Result<Option<Duration>, Error> {
+        let mut soonest = None::<Duration>;
+        for some in free.chunks(CLAIMS_AT_ONCE) {
+            for claimed in self.hub.claim_each(some).await? {
+                match claimed? {
+                    Claimed::Ours(lease) => self.take_on(lease),
+                    Claimed::Held(left) => soonest = Some(soonest.map_or(left, |soonest| soonest.min(left))),
+                    Claimed::Lost => {}
+                }
+            }
+        }
+        Ok(soonest)
+    }
+
+    fn take_on(&self, lease: Lease) {
+        let session = lease.held().session();
+        let _ = self.steps.send(Step::Owned(session, Instant::now()));
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(session, lease);
+        self.hub.open(session);
     }
 
     /// The leases of what it owns.
@@ -110,7 +122,7 @@ async fn handle(pool: PgPool, redis: Redis, lease: Option<Lease>, job: Arc<LaneJ
     match store::lane_jobs::start(&pool, &held, job.id, job.attempt, None).await {
         Ok(Start::Started { .. }) => {}
         Ok(Start::Ended | Start::Expired | Start::OtherAccount) => return Done::Ack,
-        Ok(Start::Fenced) | Err(_) => return Done::Again,
+        Ok(Start::Fenced | Start::Gone) | Err(_) => return Done::Again,
         Ok(Start::Overtaken) => {
             let _ = queue::lanes::rebuild(&pool, &redis, job.tenant, job.session).await;
             return Done::Again;
@@ -125,6 +137,6 @@ async fn handle(pool: PgPool, redis: Redis, lease: Option<Lease>, job: Arc<LaneJ
             Done::Ack
         }
         Ok(Recorded::Already) => Done::Ack,
-        Ok(Recorded::Fenced) | Err(_) => Done::Again,
+        Ok(Recorded::Fenced | Recorded::Gone) | Err(_) => Done::Again,
     }
 }

@@ -1,6 +1,6 @@
 //! A host without browsers as a process of its own, which lives among others: heartbeats, claims and hand-over as `zaguan-host` has them.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use contract::{HostId, SessionId, Timings};
 use futures::{StreamExt, stream};
@@ -14,12 +14,15 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 use crate::{clock, host::Host, stores::POOL};
 
 /// More than it will own.
 const SLOTS: usize = 10_000;
+/// As in `placement.rs`.
+const SOONEST: Duration = Duration::from_millis(25);
 
 /// What it says when it has left: when it let go of which session, by [`clock::now`].
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -43,8 +46,7 @@ pub async fn serve(database: &str, redis: &str) -> Result<(), Error> {
     placing.spawn(async move { while steps.recv().await.is_some() {} });
     terminate.recv().await;
     placing.shutdown().await;
-    let leaving = HostRecord { slots: 0, used: 0, draining: true };
-    hosts::heartbeat(&redis, host.id, &leaving, Timings::default().host_stale()).await?;
+    hosts::heartbeat(&redis, host.id, &HostRecord::LEAVING, Timings::default().host_stale()).await?;
     host.hub.stop_taking();
     host.hub.idle().await;
     let leases = host.leases();
@@ -71,7 +73,7 @@ async fn heart(host: &Host, live: &watch::Sender<Vec<HostId>>) {
     let mut every = tokio::time::interval(timings.heartbeat_every());
     loop {
         every.tick().await;
-        let record = HostRecord { slots: SLOTS, used: host.leases().len(), draining: false };
+        let record = HostRecord { slots: SLOTS, used: host.leases().len(), draining: false, browser: i32::MAX };
         if let Ok(hosts) = hosts::heartbeat(&host.redis, host.id, &record, timings.host_stale()).await {
             live.send_replace(hosts);
         }
@@ -80,11 +82,14 @@ async fn heart(host: &Host, live: &watch::Sender<Vec<HostId>>) {
 
 async fn claim(host: &Host, mut live: watch::Receiver<Vec<HostId>>) {
     let mut wanted = hosts::wanted_changes(&host.redis).await;
+    let mut again = None::<Instant>;
     loop {
         let called = tokio::select! {
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Vec::new(),
             beat = live.changed() => if beat.is_err() { return } else { Vec::new() },
             called = wanted.changed() => called,
         };
+        again = None;
         let others: Vec<_> = live.borrow_and_update().iter().copied().filter(|id| *id != host.id).collect();
         let held: Vec<_> = host.leases().iter().map(|lease| *lease.held()).collect();
         let _ = store::leases::still_held(&host.pool, &held).await;
@@ -93,9 +98,7 @@ async fn claim(host: &Host, mut live: watch::Receiver<Vec<HostId>>) {
         if free.is_empty() || hosts::live(&host.redis, Timings::default().host_stale()).await.is_err() {
             continue;
         }
-        for claim in &free {
-            let _ = host.claim(claim).await;
-        }
+        again = host.claim(&free).await.ok().flatten().map(|left| Instant::now() + left.max(SOONEST));
     }
 }
 

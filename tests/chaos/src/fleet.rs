@@ -1,21 +1,35 @@
 //! All processes of an installation: broken as the plan says, and started again as whoever looks after services does.
 
 mod browsers;
+mod points;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use contract::ProfileId;
 use harness::{
     Error, Stack,
-    faults::Word,
+    faults::{Arrival, Word},
     process::{self, Signal},
     redis::Kept,
     services::{Api, Host, Worker},
 };
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinSet,
+    time::Instant,
+};
 
-use crate::plan::{Fault, Net, Server, Shape, Step, Timed};
+use crate::{
+    gather::Trimmed,
+    plan::{Fault, Net, Server, Shape, Timed},
+};
 
 /// How often processes that ended are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,6 +39,9 @@ const SLOTS: usize = 6;
 const TELLER: &str =
     r#"{"leaseMs": 2000, "lookEveryMs": 200, "connectWithinMs": 1000, "answerWithinMs": 3000, "retryAfterMs": [100, 200, 400, 400]}"#;
 
+/// For one delivery: far longer than an event takes to come.
+const SLOW_MS: u64 = 400;
+
 /// What ends a fault that lasts.
 enum Undo {
     Continue(u32),
@@ -33,6 +50,8 @@ enum Undo {
     RedisBack(Kept),
     Online(String),
     Unban(String),
+    Trim(usize),
+    KillWorker,
 }
 
 /// The processes.
@@ -49,6 +68,12 @@ pub struct Fleet {
     undo: Vec<(Instant, Undo)>,
     armed: Vec<u64>,
     waiting: JoinSet<()>,
+    /// Whose session is to be taken over while they wait.
+    overtaken: (UnboundedSender<Arrival>, UnboundedReceiver<Arrival>),
+    /// How long webhooks' endpoints take for an answer, in ms.
+    pub endpoints_take: Arc<AtomicU64>,
+    /// What was trimmed from streams.
+    pub trimmed: Trimmed,
     /// What was broken, and when, in ms from the start.
     pub broken: Vec<(u64, Fault)>,
     /// How many processes were started again.
@@ -70,8 +95,22 @@ impl Fleet {
             hosts.push(stack.try_host(SLOTS).await?);
         }
         let worker = stack.teller(TELLER).await;
-        let (undo, armed, waiting, broken) = (Vec::new(), Vec::new(), JoinSet::new(), Vec::new());
-        Ok(Self { hosts, worker, others, stack, peers: Vec::new(), accounts: Vec::new(), undo, armed, waiting, broken, revived: 0 })
+        Ok(Self {
+            hosts,
+            worker,
+            others,
+            stack,
+            peers: Vec::new(),
+            accounts: Vec::new(),
+            undo: Vec::new(),
+            armed: Vec::new(),
+            waiting: JoinSet::new(),
+            overtaken: unbounded_channel(),
+            endpoints_take: Arc::default(),
+            trimmed: Trimmed::default(),
+            broken: Vec::new(),
+            revived: 0,
+        })
     }
 
     /// Where the APIs are.
@@ -93,7 +132,10 @@ impl Fleet {
             }
             self.tend().await;
             let due = self.undo.iter().map(|(at, _)| *at).min().unwrap_or(end);
-            tokio::time::sleep_until(next.min(due).min(Instant::now() + LOOK_EVERY)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(next.min(due).min(Instant::now() + LOOK_EVERY)) => {}
+                Some(arrival) = self.overtaken.1.recv() => self.overtake(arrival).await,
+            }
         }
     }
 
@@ -126,6 +168,9 @@ impl Fleet {
     pub async fn heal(&mut self) {
         self.waiting.abort_all();
         while self.waiting.join_next().await.is_some() {}
+        while let Ok(arrival) = self.overtaken.1.try_recv() {
+            arrival.reply(Word::Go).await;
+        }
         for (_, undo) in std::mem::take(&mut self.undo) {
             self.end(undo).await;
         }
@@ -165,6 +210,17 @@ impl Fleet {
             Undo::RedisBack(kept) => self.stack.redis.go_back(&kept).await.expect("Redis starts"),
             Undo::Unban(phone) => self.stack.sim.ban(&phone, 0).await,
             Undo::Online(phone) => self.stack.sim.online(&phone).await,
+            Undo::KillWorker => {
+                self.worker.process.signal(Signal::KILL);
+                self.endpoints_take.store(0, Ordering::Relaxed);
+            }
+            Undo::Trim(api) => {
+                // Where Redis is away the streams are as they were.
+                for (key, gone) in self.stack.redis.trim("zg:*:ev:*").await.unwrap_or_default() {
+                    self.trimmed.entry(key).or_default().extend(gone);
+                }
+                self.api(api).process.signal(Signal::CONT);
+            }
         }
     }
 
@@ -187,8 +243,15 @@ impl Fleet {
                 }
             }
             Fault::DrainHost(n) => self.hosts[*n].process.signal(Signal::TERM),
-            Fault::KillApi(0) => self.stack.api.process.signal(Signal::KILL),
-            Fault::KillApi(n) => self.others[n - 1].process.signal(Signal::KILL),
+            Fault::KillApi(n) => self.api(*n).process.signal(Signal::KILL),
+            Fault::TrimStreams(n, ms) => {
+                self.api(*n).process.signal(Signal::STOP);
+                self.later(*ms, Undo::Trim(*n));
+            }
+            Fault::KillWorkerBehind(ms) => {
+                self.endpoints_take.store(SLOW_MS, Ordering::Relaxed);
+                self.later(*ms, Undo::KillWorker);
+            }
             Fault::KillWorker => self.worker.process.signal(Signal::KILL),
             Fault::KillDrivers(n) => {
                 let proper = self.hosts[*n].find_proper();
@@ -245,7 +308,8 @@ impl Fleet {
                 self.stack.sim.offline(&self.peers[*n]).await;
                 self.later(*ms, Undo::Online(self.peers[*n].clone()));
             }
-            Fault::Point(name, step) => self.point(name, *step),
+            Fault::Point(name, step) => self.point(None, name, *step),
+            Fault::PointOf(n, name, step) => self.point(Some(*n), name, *step),
         }
     }
 
@@ -270,27 +334,8 @@ impl Fleet {
         }
     }
 
-    fn point(&mut self, name: &'static str, step: Step) {
-        let mut armed = self.stack.points().arm_once(name);
-        self.waiting.spawn(async move {
-            let Some(arrival) = armed.next().await else { return };
-            match step {
-                Step::Die => arrival.reply(Word::Die).await,
-                Step::Delay(ms) => arrival.reply(Word::Delay(ms)).await,
-                Step::Fail => arrival.reply(Word::Fail).await,
-                Step::Stop(ms) => {
-                    let pid = arrival.pid;
-                    arrival.reply(Word::Stop).await;
-                    // It is the fault's length, and nothing else ends it.
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    process::send(pid, Signal::CONT);
-                }
-            }
-        });
-        // Nobody comes there while every session has its owner.
-        if name.starts_with("lease.") {
-            self.to_proper(0, Signal::KILL);
-        }
+    fn api(&self, n: usize) -> &Api {
+        n.checked_sub(1).map_or(&self.stack.api, |other| &self.others[other])
     }
 
     fn to_proper(&self, host: usize, signal: Signal) {

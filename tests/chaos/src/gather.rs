@@ -1,7 +1,9 @@
 //! Asks every side what it saw.
 
+use std::collections::{HashMap, HashSet};
+
 use contract::{JobId, SessionId};
-use harness::{Stack, Tenant, receiver::Receiver};
+use harness::{Stack, Tenant, receiver::Receiver, redis::Entry};
 use serde_json::Value;
 
 use crate::{
@@ -9,6 +11,9 @@ use crate::{
     history::{Job, Log, Phone, Reader},
     traffic::{Account, Traffic},
 };
+
+/// What was trimmed from streams, by key.
+pub type Trimmed = HashMap<String, Vec<Entry>>;
 
 /// A tenant, and who follows its log.
 pub struct Company {
@@ -63,10 +68,10 @@ pub async fn phones(traffic: &Traffic) -> Vec<Phone> {
 }
 
 /// A tenant's log, and what everybody made of it.
-pub async fn log(stack: &Stack, company: &Company) -> Log {
+pub async fn log(stack: &Stack, company: &Company, trimmed: &Trimmed) -> Log {
     let events = company.tenant.client.events(0).await;
     let mut readers: Vec<Reader> = company.followers.iter().map(Follower::reader).collect();
-    readers.push(redis(stack, &company.tenant.id).await);
+    readers.push(redis(stack, &company.tenant.id, trimmed).await);
     readers.push(Reader {
         name: format!("the webhook of {}", company.tenant.id),
         events: company.receiver.got().into_iter().map(|got| got.body).filter(|event| event["seq"].is_i64()).collect(),
@@ -75,11 +80,16 @@ pub async fn log(stack: &Stack, company: &Company) -> Log {
     Log { tenant: company.tenant.id.clone(), events, readers }
 }
 
-/// The tenant's stream, whose ids must be what its entries say.
-async fn redis(stack: &Stack, tenant: &str) -> Reader {
+/// The tenant's stream with what was trimmed from it, whose ids must be what the entries say.
+async fn redis(stack: &Stack, tenant: &str, trimmed: &Trimmed) -> Reader {
     let mut events = Vec::new();
     for key in stack.redis.keys(&format!("zg:*:ev:{tenant}")).await {
-        for (id, fields) in stack.redis.stream(&key).await {
+        let now = stack.redis.stream(&key).await;
+        // A stream that was lost since is written anew, with what had been trimmed.
+        let is_there: HashSet<&str> = now.iter().map(|(id, _)| id.as_str()).collect();
+        let mut before = trimmed.get(&key).cloned().unwrap_or_default();
+        before.retain(|(id, _)| !is_there.contains(id.as_str()));
+        for (id, fields) in before.into_iter().chain(now.clone()) {
             let body = fields.iter().find(|(name, _)| name == "e").map(|(_, body)| body.as_str()).unwrap_or_default();
             let event: Value = serde_json::from_str(body).unwrap_or_default();
             let is_own = id == format!("{}-0", event["seq"]);

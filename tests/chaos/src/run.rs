@@ -1,9 +1,16 @@
 //! A plan from its start to the checker's word.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use contract::SessionId;
-use harness::{Error, Settings, Stack, Tenant, receiver::Receiver};
+use harness::{
+    Error, Settings, Stack, Tenant,
+    receiver::{Receiver, Reply},
+};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -11,7 +18,7 @@ use crate::{
     check::{Violation, check, is_final},
     fleet::Fleet,
     follow::Follower,
-    gather::{self, Company},
+    gather::{self, Company, Trimmed},
     history::{History, Send, Session},
     person::{self, state},
     plan::{Act, How, Plan, Shape},
@@ -73,10 +80,10 @@ async fn look(fleet: &mut Fleet, companies: &[Company], traffic: &Traffic, shape
     let sessions = states(traffic, companies).await;
     let left = fleet.leave(LEAVE_WITHIN).await;
     let stack = &fleet.stack;
-    settle(stack, companies).await;
+    settle(stack, companies, &fleet.trimmed).await;
     let mut logs = Vec::new();
     for company in companies {
-        logs.push(gather::log(stack, company).await);
+        logs.push(gather::log(stack, company, &fleet.trimmed).await);
     }
     let seen = traffic.seen();
     let mut sends: Vec<(usize, Send)> = seen.sends.into_iter().collect();
@@ -109,7 +116,11 @@ async fn found(fleet: &Fleet, shape: &Shape) -> Vec<Company> {
     let mut companies = Vec::new();
     for n in 0..shape.tenants {
         let tenant = fleet.stack.tenant(&format!("company-{n}")).await;
-        let receiver = Receiver::start().await;
+        let (receiver, takes) = (Receiver::start().await, fleet.endpoints_take.clone());
+        receiver.answers(move |_| match takes.load(Ordering::Relaxed) {
+            0 => Reply::Status(200),
+            ms => Reply::Late(Duration::from_millis(ms), 200),
+        });
         tenant.client.post("/api/webhooks", json!({"name": "all", "url": receiver.url("/all")})).await.ok();
         let mut followers: Vec<Follower> = Vec::new();
         for (api, url) in fleet.urls().iter().enumerate() {
@@ -222,12 +233,12 @@ async fn all_heard(traffic: &Traffic, companies: &[Company]) -> bool {
 }
 
 /// Waits until all readers have what the logs have, or the time is over.
-async fn settle(stack: &Stack, companies: &[Company]) {
+async fn settle(stack: &Stack, companies: &[Company], trimmed: &Trimmed) {
     let end = Instant::now() + Duration::from_secs(30);
     for company in companies {
         let head = company.tenant.client.events(0).await.last().and_then(|event| event["seq"].as_i64()).unwrap_or_default();
         let behind = || async {
-            let stream = gather::log(stack, company).await;
+            let stream = gather::log(stack, company, trimmed).await;
             stream.readers.iter().any(|reader| reader.events.iter().filter_map(|event| event["seq"].as_i64()).max() < Some(head))
         };
         while Instant::now() < end && behind().await {

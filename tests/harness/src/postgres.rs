@@ -26,6 +26,9 @@ pub struct Postgres {
     process: Process,
 }
 
+/// What a server held.
+pub struct Kept(PathBuf);
+
 /// Debian keeps servers of several versions side by side: the newest.
 fn newest() -> io::Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")?
@@ -118,8 +121,39 @@ impl Postgres {
     /// # Errors
     /// What kept it from starting.
     pub async fn restart(&mut self) -> Result<(), Error> {
+        self.down().await;
+        self.up().await
+    }
+
+    /// Over a restart, keeps what it holds now.
+    ///
+    /// # Errors
+    /// The file system's, and what kept it from starting.
+    pub async fn keep(&mut self) -> Result<Kept, Error> {
+        self.down().await;
+        let kept = self.data.with_extension("kept");
+        cluster::copy(&self.data, &kept)?;
+        self.up().await?;
+        Ok(Kept(kept))
+    }
+
+    /// Back to what it held, over a restart: all that was committed since is lost.
+    ///
+    /// # Errors
+    /// The file system's, and what kept it from starting.
+    pub async fn go_back(&mut self, kept: &Kept) -> Result<(), Error> {
+        self.down().await;
+        std::fs::remove_dir_all(&self.data)?;
+        cluster::copy(&kept.0, &self.data)?;
+        self.up().await
+    }
+
+    async fn down(&mut self) {
         self.process.signal(Signal::INT);
         self.process.wait(Duration::from_secs(10)).await;
+    }
+
+    async fn up(&mut self) -> Result<(), Error> {
         self.process = run(self.user, &self.bin, &self.data, &self.logs, self.port)?;
         ready(self.port).await;
         Ok(())

@@ -106,6 +106,24 @@ impl Redis {
         redis::from_redis_value(entries).expect("entries are pairs of text")
     }
 
+    /// Trims the streams of a pattern to their last entry each. Answers what is gone, by key.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn trim(&self, pattern: &str) -> redis::RedisResult<Vec<(String, Vec<Entry>)>> {
+        let mut connection = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await?;
+        let mut gone = Vec::new();
+        for key in keys {
+            let mut entries: Vec<Entry> = redis::cmd("XRANGE").arg(&key).arg("-").arg("+").query_async(&mut connection).await?;
+            let Some((last, _)) = entries.pop() else { continue };
+            // By its id: what is added meanwhile stays.
+            redis::cmd("XTRIM").arg(&key).arg("MINID").arg(last).exec_async(&mut connection).await?;
+            gone.push((key, entries));
+        }
+        Ok(gone)
+    }
+
     /// What it holds now.
     ///
     /// # Errors

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use crate::{OURS, PEER, SOON};
 
 /// Types that this walk does not come by, and what does.
-const ELSEWHERE: [(EventType, &str); 6] = [
+const ELSEWHERE: [(EventType, &str); 8] = [
     (EventType::ChatMerged, "store: identity, it: browser_identity"),
     (EventType::ChatIdentityChanged, "store: identity, it: browser_identity"),
     (EventType::ContactErased, "it: privacy"),
+    (EventType::JobLost, "queue: restored"),
+    (EventType::LogRestored, "queue: restored, it: restored"),
     (EventType::SessionGap, "store: catalogue, it: browser_death"),
     (EventType::WebhookStatus, "it: webhooks"),
     (EventType::StreamGap, "it: streams"),

@@ -21,7 +21,7 @@ fn off(log: &str) -> TimeDelta {
 }
 
 fn hours(offset: TimeDelta) -> i64 {
-    (offset + TimeDelta::minutes(30)).num_hours()
+    (offset.num_minutes() + 30).div_euclid(60)
 }
 
 fn owner(stack: &Stack) -> String {

@@ -263,7 +263,7 @@ async fn cannot_read(stack: &Stack, ana: &Tenant) {
 
 #[tokio::test]
 async fn objects_that_are_not_there_cost_no_link_until_it_is_let_go_of_and_a_browser_that_never_worked_is_not_kept() {
-    let (mut stack, a, ana) = linked(json!({})).await;
+    let (mut stack, a, ana) = linked(json!({"restoreWithinMs": 5000})).await;
     let refs = stack.sim.stats().await["refs"].clone();
     works(&stack, &ana, "one").await;
     leaves(a).await;
@@ -297,4 +297,31 @@ async fn objects_that_are_not_there_cost_no_link_until_it_is_let_go_of_and_a_bro
     assert_eq!(row(&stack, "select count(*) from profile_snapshot"), "0");
     ana.link(&stack.sim, OURS).await;
     works(&stack, &ana, "three").await;
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_bring_a_profile_back_leaves_the_session_to_one_that_can_and_tries_again_where_there_is_none() {
+    let (mut stack, a, ana) = linked(json!({})).await;
+    let refs = stack.sim.stats().await["refs"].clone();
+    works(&stack, &ana, "one").await;
+    leaves(a).await;
+    // A disk on which nothing can be put: a file lies where the host unpacks.
+    let broken = stack.folder().join("b");
+    fs::create_dir_all(&broken).unwrap();
+    fs::write(broken.join("snapshots"), "").unwrap();
+    let b = stack.host_elsewhere("b").await;
+    let tried = || b.process.log().matches("a snapshot cannot be restored here").count();
+    until_true("a second try", SOON, async || tried() >= 2).await;
+    assert_eq!(ana.client.state().await, "reconnecting", "its tenant need do nothing");
+
+    let c = stack.host_elsewhere("c").await;
+    works(&stack, &ana, "two").await;
+    assert!(b.browsers().is_empty() && !c.browsers().is_empty());
+    leaves(c).await;
+
+    // The trouble is over: nobody has to start the session.
+    fs::remove_file(broken.join("snapshots")).unwrap();
+    works(&stack, &ana, "three").await;
+    assert_eq!(gaps(&ana).await, Vec::<Value>::new());
+    assert_eq!(stack.sim.stats().await["refs"], refs, "no code was asked for");
 }

@@ -40,6 +40,7 @@ mod once;
 mod placement;
 mod privacy;
 mod reliability_page;
+mod restored;
 mod sessions;
 mod sockets;
 mod sockets_end;

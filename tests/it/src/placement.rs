@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use contract::HostId;
-use harness::{Stack, until_true};
+use harness::{Settings, Stack, until_true};
+use serde_json::json;
 use sqlx::Connection;
 
 use crate::SOON;
@@ -61,4 +62,25 @@ async fn a_session_whose_claim_fails_keeps_no_other_waiting() {
     assert_eq!(state(stuck), "working");
     open.rollback().await.unwrap();
     until_true("its turn", Duration::from_secs(20), || async { state(stuck) == "stopped" }).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_owner_holds_is_asked_for_again_when_its_lease_ends_and_not_at_the_next_look_only() {
+    // No second heartbeat comes within this test, and no look with it.
+    let mut stack =
+        Stack::with(Settings::timed(&json!({"heartbeatEveryMs": 300_000, "hostStaleMs": 700_000}))).await.expect("a stack starts");
+    stack.tenant("ana").await;
+    let (dead, id) = (HostId::new(), "00000000-0000-0000-0000-000000000001");
+    stack.postgres.sql(&format!(
+        "insert into session (id, tenant, name, wanted, state, epoch, owner, host)
+         select '{id}', s.tenant, '1', 'stopped', 'working', 1, gen_random_uuid(), '{}' from session s",
+        dead.uuid()
+    ));
+    let session = contract::SessionId::from_uuid(id.parse().unwrap());
+    let tenant = contract::TenantId::from_uuid(stack.postgres.sql("select id from tenant").parse().unwrap());
+    stack.redis.command(&["SET", &queue::keys::lease(tenant, session), "1:its-owner", "PX", "4000"]).await;
+    let _host = stack.host().await;
+    let sql = |what: &str| stack.postgres.sql(&format!("select {what} from session where id = '{id}'"));
+    until_true("its turn", SOON, || async { sql("state") == "stopped" }).await;
+    assert_eq!(sql("epoch"), "2");
 }

@@ -52,6 +52,7 @@ fn aliases(facts: Facts<'_>) -> Vec<Alias> {
             vec![("message_ack", vec![message, said["ack"].clone()])]
         }
         EventType::JobUpdated
+        | EventType::JobLost
         | EventType::HistorySynced
         | EventType::ChatMerged
         | EventType::ChatIdentityChanged
@@ -59,6 +60,7 @@ fn aliases(facts: Facts<'_>) -> Vec<Alias> {
         | EventType::GrantCreated
         | EventType::GrantDeleted
         | EventType::SessionGap
+        | EventType::LogRestored
         | EventType::WebhookStatus
         | EventType::StreamGap
         | EventType::Other(_) => Vec::new(),

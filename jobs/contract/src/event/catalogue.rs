@@ -80,7 +80,8 @@ impl Entry {
     /// The example in its envelope.
     pub fn envelope(&self) -> serde_json::Value {
         let (id, tenant, at) = (EventId::from_uuid(EVENT), TenantId::from_uuid(TENANT), at(0).0);
-        let session = (!matches!(self.kind, EventType::WebhookStatus | EventType::StreamGap)).then(|| SessionId::from_uuid(SESSION));
+        let session = (!matches!(self.kind, EventType::LogRestored | EventType::WebhookStatus | EventType::StreamGap))
+            .then(|| SessionId::from_uuid(SESSION));
         let chat = (self.audience == Audience::Chat).then(|| ChatId::from_uuid(CHAT));
         let (kind, data) = (self.kind.clone(), self.example.data());
         if self.kept {
@@ -123,7 +124,9 @@ const fn facts(kind: &EventType) -> Option<(Audience, bool, Elsewhere)> {
         EventType::HistorySynced => (Audience::Admins, KEPT, called(&[], &["messaging-history.set", "messages.set"], &["loading_screen"])),
         EventType::ChatMerged | EventType::ChatIdentityChanged => (Audience::Chat, KEPT, called(&[], &[], &[])),
         EventType::GrantCreated | EventType::GrantDeleted => (Audience::Holder, KEPT, called(&[], &[], &[])),
-        EventType::SessionGap | EventType::WebhookStatus | EventType::ContactErased => (Audience::Admins, KEPT, called(&[], &[], &[])),
+        EventType::JobLost | EventType::SessionGap | EventType::LogRestored | EventType::WebhookStatus | EventType::ContactErased => {
+            (Audience::Admins, KEPT, called(&[], &[], &[]))
+        }
         EventType::SessionQr => (Audience::Admins, TOLD, called(&["session.status"], &["qrcode.updated"], &["qr"])),
         EventType::StreamGap => (Audience::Reader, TOLD, called(&[], &[], &[])),
         EventType::Other(_) => return None,

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, schema::Schema};
 
 use super::{
-    ChatIdentityChangedBody, ChatMergedBody, ContactErasedBody, EventType, GrantBody, HistorySyncedBody, JobBody, MessageAckBody,
-    MessageBody, SessionGapBody, SessionQrBody, SessionStatusBody, StreamGapBody, WebhookStatusBody,
+    ChatIdentityChangedBody, ChatMergedBody, ContactErasedBody, EventType, GrantBody, HistorySyncedBody, JobBody, JobLostBody,
+    LogRestoredBody, MessageAckBody, MessageBody, SessionGapBody, SessionQrBody, SessionStatusBody, StreamGapBody, WebhookStatusBody,
 };
 
 /// A body that has a value to show.
@@ -66,6 +66,7 @@ facts! {
     Message(MessageBody),
     MessageAck(MessageAckBody),
     JobUpdated(JobBody),
+    JobLost(JobLostBody),
     HistorySynced(HistorySyncedBody),
     ChatMerged(ChatMergedBody),
     ChatIdentityChanged(ChatIdentityChangedBody),
@@ -73,6 +74,7 @@ facts! {
     GrantCreated(GrantBody),
     GrantDeleted(GrantBody),
     SessionGap(SessionGapBody),
+    LogRestored(LogRestoredBody),
     WebhookStatus(WebhookStatusBody),
     SessionQr(SessionQrBody),
     StreamGap(StreamGapBody),

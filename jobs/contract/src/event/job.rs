@@ -59,6 +59,26 @@ pub struct MessageRef {
     pub id: MessageId,
 }
 
+/// The body of `job.lost`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobLostBody {
+    /// The job that is gone.
+    pub job: JobRef,
+}
+
+/// A job by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobRef {
+    /// As it was answered with 202.
+    pub id: JobId,
+}
+
+impl Example for JobLostBody {
+    fn example() -> Self {
+        Self { job: JobRef { id: JobId::from_uuid(JOB) } }
+    }
+}
+
 impl Example for JobBody {
     fn example() -> Self {
         let message = MessageId::from_uuid(MESSAGE);

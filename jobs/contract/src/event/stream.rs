@@ -18,3 +18,18 @@ impl Example for StreamGapBody {
         Self { after: 1200, oldest: 5821 }
     }
 }
+
+/// The body of `log.restored`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LogRestoredBody {
+    /// The first `seq` that may have stood for another event.
+    pub from: i64,
+    /// The last one: the event's own `seq` is the next.
+    pub to: i64,
+}
+
+impl Example for LogRestoredBody {
+    fn example() -> Self {
+        Self { from: 5318, to: 5821 }
+    }
+}

@@ -303,7 +303,7 @@ async fn a_claim_that_is_held_up_at_any_step_until_it_has_run_out_changes_nothin
         let claim = stores.claimable(session).await;
         let claiming = spawn({
             let hub = slow.hub.clone();
-            async move { hub.claim(&claim).await.unwrap() }
+            async move { hub.claim(&claim).await.unwrap().ours() }
         });
         let held = armed.arrived().await;
         let lease = until("the claim to run out", SOON, || async { fast.claim(&stores, session).await }).await;

@@ -164,16 +164,19 @@ async fn sessions_whose_host_died_say_so_when_no_other_has_room_and_not_where_re
     stores.postgres.run(&format!("update session set state = 'starting' where id = '{}'", starting.uuid()));
     stores.postgres.run("update session set reason = null, state_at = now() - interval '1 hour'");
     let beat = async |used| {
-        let record = HostRecord { slots: 1, used, draining: false };
+        let record = HostRecord { slots: 1, used, draining: false, browser: 100 };
         hosts::heartbeat(&stores.redis, living, &record, timings().host_stale()).await.unwrap();
         queue::tidy::round(&stores.pool, &stores.redis, &timings()).await.unwrap();
     };
     let said = || stores.postgres.run("select string_agg(state || ' ' || coalesce(reason, '-'), ', ' order by id) from session");
     beat(0).await;
     assert_eq!(said(), "working -, working -, starting -", "one has room");
+    stores.postgres.run(&format!("update session set profile_major = 101 where id = '{}'", left.uuid()));
+    beat(0).await;
+    assert_eq!(said(), "reconnecting capacity, working -, starting -", "and a browser that is too old for what a newer one has written");
     stores.server.run(&["DEL", "zg:birth"]).await;
     beat(1).await;
-    assert_eq!(said(), "working -, working -, starting -", "who lives is not known");
+    assert_eq!(said(), "reconnecting capacity, working -, starting -", "who lives is not known");
     stores.server.run(&["SET", "zg:birth", "1"]).await;
     for _ in 0..2 {
         beat(1).await;

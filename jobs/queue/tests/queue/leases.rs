@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Host, Play, SOON, Stores, timings};
 use harness::{until, until_true};
+use queue::Claimed;
 use tokio_util::task::TaskTracker;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,8 +16,11 @@ async fn of_two_hosts_that_claim_a_session_at_once_one_gets_it() {
         let claim = stores.claimable(session).await;
         let (one, other) = tokio::join!(a.hub.claim(&claim), b.hub.claim(&claim));
         let got = [one.unwrap(), other.unwrap()];
-        assert_eq!(got.iter().flatten().count(), 1);
-        assert!(a.hub.claim(&claim).await.unwrap().is_none() && b.hub.claim(&claim).await.unwrap().is_none());
+        assert_eq!(got.into_iter().filter_map(Claimed::ours).count(), 1);
+        for hub in [&a.hub, &b.hub] {
+            let Ok(Claimed::Held(left)) = hub.claim(&claim).await else { panic!("it is owned") };
+            assert!(left <= timings().lease_ttl() && left > timings().lease_ttl() / 2, "{left:?}");
+        }
     }
 }
 
@@ -147,7 +151,7 @@ async fn the_guard_of_a_dead_host_frees_its_sessions() {
 async fn hosts_are_told_apart_by_their_last_heartbeat() {
     let stores = Stores::start().await;
     let (a, b) = (contract::HostId::new(), contract::HostId::new());
-    let record = |used| queue::hosts::HostRecord { slots: 10, used, draining: false };
+    let record = |used| queue::hosts::HostRecord { slots: 10, used, draining: false, browser: 100 };
     let fresh = Duration::from_secs(6);
     assert_eq!(queue::hosts::heartbeat(&stores.redis, a, &record(3), fresh).await.unwrap(), [a]);
     assert_eq!(queue::hosts::heartbeat(&stores.redis, b, &record(4), fresh).await.unwrap().len(), 2, "each hears of all");
@@ -169,7 +173,7 @@ fn leases_do_not_outlive_a_runtime_that_stands_still_although_another_renews_the
         let id = contract::HostId::new();
         let start = queue::Hub::start(stores.redis.clone(), stores.pool.clone(), id, timings(), TaskTracker::new());
         let (hub, _) = start.await.unwrap();
-        let lease = hub.claim(&stores.claimable(session).await).await.unwrap().unwrap();
+        let lease = hub.claim(&stores.claimable(session).await).await.unwrap().ours().unwrap();
         (hub, lease)
     });
     tending.spawn(async { std::thread::sleep(Duration::from_secs(6)) });

@@ -9,5 +9,6 @@ mod leases;
 mod limits;
 mod memory;
 mod owners;
+mod restored;
 mod streams;
 mod support;

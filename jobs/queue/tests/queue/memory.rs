@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Host, Play, SOON, Stores};
 use harness::until_true;
+use queue::Claimed;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_without_room_keeps_its_leases_drains_its_lanes_and_what_is_accepted_meanwhile_runs_later() {
@@ -28,7 +29,7 @@ async fn a_redis_without_room_keeps_its_leases_drains_its_lanes_and_what_is_acce
     assert!(stores.lane(session).await.is_empty(), "what ended is cleared");
     // Nothing new is claimed: the lease could not be written.
     let claim = stores.claimable(other).await;
-    assert!(!matches!(host.hub.claim(&claim).await, Ok(Some(_))));
+    assert!(!matches!(host.hub.claim(&claim).await, Ok(Claimed::Ours(_))));
     stores.server.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
     queue::lanes::rebuild(&stores.pool, &stores.redis, stores.tenant, session).await.unwrap();
     jobs.push(refused.id);

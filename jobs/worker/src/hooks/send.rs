@@ -79,7 +79,8 @@ pub async fn attempt(
         Content::Event(event) => Some(event),
         Content::Body(body) => return say(desk, turn.webhook(), style, (event, body.to_string().into(), kind), line, || true).await,
         Content::Log(seq) => match store::within(webhook_turns::event(&desk.pool, turn.tenant(), seq)).await {
-            Ok(event) => event.map(|event| Arc::new(event.into())),
+            // Another one stands there where the log went back: that is told in its turn.
+            Ok(found) => found.filter(|found| found.id == event).map(|found| Arc::new(found.into())),
             Err(error) => {
                 tracing::warn!(%error, webhook = %turn.webhook(), "an event is not read");
                 return (Report::nothing(Verdict::Unread), line);

@@ -36,6 +36,8 @@ pub enum Step {
     Fail,
     /// It stands still for so many milliseconds, as by SIGSTOP, past its leases: when it goes on it is no owner any more.
     Stop(u64),
+    /// Its session is taken over while it waits: its own clock still says that it is the owner, and the next one has read nothing yet.
+    Overtaken,
 }
 
 /// Something that goes wrong.
@@ -55,6 +57,8 @@ pub enum Fault {
     KillApi(usize),
     /// `kill -9` of the worker.
     KillWorker,
+    /// Webhooks' endpoints take long for so many milliseconds; then the worker is killed with what it has read and not sent.
+    KillWorkerBehind(u64),
     /// `kill -9` of a host's chromedrivers.
     KillDrivers(usize),
     /// `kill -9` of an account's browser.
@@ -85,6 +89,10 @@ pub enum Fault {
     PhoneOffline(usize, u64),
     /// The next process that comes to a point.
     Point(&'static str, Step),
+    /// The next process that comes there for an account.
+    PointOf(usize, &'static str, Step),
+    /// An HTTP service stands still for so many milliseconds, and finds all streams trimmed to their last entry when it goes on.
+    TrimStreams(usize, u64),
 }
 
 /// Longer than the lease of the harness, 2 s, and all that its end takes.
@@ -101,6 +109,7 @@ impl Fault {
             Self::DrainHost(_) => "drain host",
             Self::KillApi(_) => "kill api",
             Self::KillWorker => "kill worker",
+            Self::KillWorkerBehind(_) => "kill worker behind",
             Self::KillDrivers(_) => "kill chromedriver",
             Self::KillBrowser(_) => "kill browser",
             Self::KillRenderer(_) => "kill renderer",
@@ -122,7 +131,8 @@ impl Fault {
             Self::Unlink(_) => "unlink",
             Self::Ban(..) => "ban",
             Self::PhoneOffline(..) => "phone offline",
-            Self::Point(name, _) => name,
+            Self::Point(name, _) | Self::PointOf(_, name, _) => name,
+            Self::TrimStreams(..) => "trim streams",
         }
     }
 
@@ -130,16 +140,17 @@ impl Fault {
     pub fn may_leave_unknown(&self, shape: &Shape) -> usize {
         match self {
             // All that runs on a host, or all hosts.
-            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) | Self::StopHost(..) | Self::DrainHost(_) => {
-                shape.sessions
-            }
+            Self::KillHost(_) | Self::KillHostAndGuard(_) | Self::KillMachine(_) => shape.sessions,
+            Self::StopHost(..) | Self::DrainHost(_) => shape.sessions,
             Self::Network(Server::Postgres, _) | Self::RestartPostgres | Self::CrashPostgres => shape.sessions,
             Self::Network(Server::Redis, _) | Self::CrashRedis(_) | Self::RewindRedis(_) | Self::PauseRedis(_) => shape.sessions,
-            Self::Point(name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
-            Self::Point(_, Step::Die | Step::Stop(_)) => shape.sessions,
+            Self::Point(name, _) | Self::PointOf(_, name, _) if name.starts_with("api.") || name.starts_with("webhook.") => 0,
+            Self::Point(_, Step::Die | Step::Stop(_) | Step::Overtaken) => shape.sessions,
+            Self::PointOf(_, _, Step::Die | Step::Stop(_) | Step::Overtaken) => shape.sessions,
             Self::KillDrivers(_) | Self::KillBrowser(_) | Self::KillRenderer(_) | Self::Unlink(_) | Self::Ban(..) => 1,
             Self::Page(_, _, times, ..) => usize::try_from(times.unwrap_or(1)).unwrap_or(1),
-            Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::Point(..) => 0,
+            Self::KillApi(_) | Self::KillWorker | Self::FlushRedis | Self::PhoneOffline(..) | Self::TrimStreams(..) => 0,
+            Self::Point(..) | Self::PointOf(..) | Self::KillWorkerBehind(_) => 0,
         }
     }
 }

@@ -94,7 +94,7 @@ impl Host {
     }
 
     pub async fn claim(&self, stores: &Stores, session: SessionId) -> Option<Lease> {
-        let lease = self.hub.claim(&stores.claimable(session).await).await.expect("both stores answer")?;
+        let lease = self.hub.claim(&stores.claimable(session).await).await.expect("both stores answer").ours()?;
         self.leases.lock().expect("not poisoned").insert(session, lease.clone());
         Some(lease)
     }
@@ -103,7 +103,7 @@ impl Host {
     pub async fn own_all(&self, stores: &Stores, sessions: &[SessionId]) {
         for claim in store::leases::claimable(&stores.pool, &[], &[], i32::MAX).await.expect("reads") {
             if sessions.contains(&claim.session) {
-                let lease = self.hub.claim(&claim).await.expect("both stores answer").expect("it is free");
+                let lease = self.hub.claim(&claim).await.expect("both stores answer").ours().expect("it is free");
                 self.leases.lock().expect("not poisoned").insert(claim.session, lease);
                 self.hub.open(claim.session);
             }
@@ -177,7 +177,7 @@ async fn handle(
     match state {
         Start::Started { .. } => {}
         Start::Ended => return Done::Ack,
-        Start::Fenced => return Done::Again,
+        Start::Fenced | Start::Gone => return Done::Again,
         Start::Expired => {
             store::ends::end_queued(&stores.pool, &job, QueuedEnd::Expired).await.expect("answers");
             return Done::Ack;
@@ -198,6 +198,6 @@ async fn handle(
             Done::Ack
         }
         Recorded::Already => Done::Ack,
-        Recorded::Fenced => Done::Again,
+        Recorded::Fenced | Recorded::Gone => Done::Again,
     }
 }

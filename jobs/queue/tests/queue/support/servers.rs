@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use harness::{Folder, User, postgres::Postgres, redis::Kept, until_true};
+use harness::{
+    Folder, User,
+    postgres::{self, Postgres},
+    redis::Kept,
+    until_true,
+};
 use redis::FromRedisValue;
 use tokio::sync::Mutex;
 
@@ -94,15 +99,29 @@ impl RedisServer {
 }
 
 /// A Postgres that is asked in plain SQL.
-pub struct PostgresServer(Postgres);
+pub struct PostgresServer {
+    server: Mutex<Postgres>,
+    url: String,
+}
 
 impl PostgresServer {
     pub async fn start(user: User, folder: &Folder) -> Self {
-        Self(Postgres::start(user, folder, folder.path()).await.expect("postgres starts"))
+        let server = Postgres::start(user, folder, folder.path()).await.expect("postgres starts");
+        Self { url: server.url(), server: Mutex::new(server) }
     }
 
     pub fn url(&self) -> String {
-        self.0.url()
+        self.url.clone()
+    }
+
+    /// What it holds now, over a restart.
+    pub async fn keep(&self) -> postgres::Kept {
+        self.server.lock().await.keep().await.expect("postgres starts")
+    }
+
+    /// Back to what it held, over a restart.
+    pub async fn go_back(&self, kept: &postgres::Kept) {
+        self.server.lock().await.go_back(kept).await.expect("postgres starts");
     }
 
     /// Runs SQL and answers what it prints.
