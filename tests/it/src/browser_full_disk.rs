@@ -1,6 +1,7 @@
 //! A disk without room below a profile: what the page cannot keep costs neither the link nor a second message.
 
 use harness::{Stack, small_disk::SmallDisk};
+use serde_json::json;
 
 use crate::{OURS, PEER, SOON};
 
@@ -27,7 +28,9 @@ async fn a_full_disk_below_a_profile_costs_no_link_and_no_text_that_arrives_and_
     let came = stack.sim.send(PEER, OURS, "to a full disk").await;
     send("full 2").await;
     disk.clear().expect("it can be cleared");
-    ana.client.until_state("working", SOON).await;
+    // A browser that met a full disk does not open its databases any more.
+    let restart = ana.client.post("/api/whatsapp/restart", json!({})).await.ok()["id"].clone();
+    assert_eq!(ana.client.ended(restart.as_str().expect("an id"), SOON).await["state"], "succeeded");
     send("room again").await;
 
     assert!(host.leave(SOON).await.is_some_and(|status| status.success()), "{}", host.process.log());
