@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long, env = "HOST_SLOTS", default_value_t = 20)]
     pub host_slots: usize,
     /// A browser that costs more memory than this, in MiB (its share of what is shared counted by part), is replaced by a new one once nothing
-    /// is under way. 0: never.
+    /// is under way; where the next ones cost too much at once, less and less often. 0: never.
     #[arg(long, env = "RECYCLE_ABOVE_MB", default_value_t = 1024)]
     pub recycle_above_mb: u64,
     /// Where profiles live while their sessions run here. Hosts of one machine may share it.

@@ -9,6 +9,7 @@ use store::leases::Claimable;
 use crate::{
     Hub, Lease, QueueError, hosts, keys,
     lease::{boottime_ms, confirm, give_up, millis, seize},
+    redis::Replication,
 };
 
 /// Sessions that are claimed at the same time.
@@ -44,8 +45,8 @@ impl Hub {
     /// # Errors
     /// [`QueueError`]; then nothing is owned here.
     pub async fn claim(self: &Arc<Self>, claim: &Claimable) -> Result<Claimed, QueueError> {
-        let replicated = claim.owned && self.redis.replicas().await? > 0;
-        self.claim_from(claim, replicated).await
+        let known = if claim.owned { self.redis.replication().await? } else { Replication::default() };
+        self.claim_from(claim, &known).await
     }
 
     /// Tries to become the owner of all of them at once: [`CLAIMS_AT_ONCE`] is a good number. In their order.
@@ -53,19 +54,21 @@ impl Hub {
     /// # Errors
     /// [`QueueError`]; then nothing is owned here. The inner error is one session's.
     pub async fn claim_each(self: &Arc<Self>, claims: &[Claimable]) -> Result<Vec<Result<Claimed, QueueError>>, QueueError> {
-        let replicated = claims.iter().any(|claim| claim.owned) && self.redis.replicas().await? > 0;
-        Ok(join_all(claims.iter().map(|claim| self.claim_from(claim, replicated))).await)
+        let owned = claims.iter().any(|claim| claim.owned);
+        let known = if owned { self.redis.replication().await? } else { Replication::default() };
+        Ok(join_all(claims.iter().map(|claim| self.claim_from(claim, &known))).await)
     }
 
-    async fn claim_from(self: &Arc<Self>, claim: &Claimable, replicated: bool) -> Result<Claimed, QueueError> {
+    async fn claim_from(self: &Arc<Self>, claim: &Claimable, known: &Replication) -> Result<Claimed, QueueError> {
         let (mut delay, ttl) = (Duration::ZERO, self.timings.lease_ttl());
         if claim.owned {
-            let remembers = hosts::birth(&self.redis).await?;
+            let remembers = hosts::birth_of(&self.redis, &known.history).await?;
             if remembers < ttl {
                 return Ok(Claimed::Held(ttl - remembers));
             }
-            // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL.
-            if remembers < 2 * ttl || replicated {
+            // A fail-over may have lost the lease of an owner that does not know it yet: it has fenced itself after a TTL. One that has
+            // happened shows in the birth, and with replicas one may happen at any time.
+            if remembers < 2 * ttl || known.replicas > 0 {
                 delay = ttl;
             }
         }

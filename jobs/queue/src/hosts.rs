@@ -109,13 +109,19 @@ async fn by_age(redis: &Redis, age: Duration, younger: bool) -> Result<Vec<HostI
     Ok(hosts.iter().filter_map(|h| h.parse().ok()).collect())
 }
 
-/// For how long this Redis has not forgotten anything. One that is new, or lost its keys, starts counting with the first who asks: for one
-/// TTL from then nobody may conclude from a missing lease that a session has no owner.
+/// For how long this Redis has not forgotten anything. One that is new, lost its keys, or took over from another, starts counting with the
+/// first who asks: for one TTL from then nobody may conclude from a missing lease that a session has no owner. Its owner may still renew the
+/// lease with the one that was taken over from.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn birth(redis: &Redis) -> Result<Duration, QueueError> {
-    let age: i64 = scripts::BIRTH.key(keys::BIRTH).invoke_async(&mut redis.shared()).await?;
+    birth_of(redis, &redis.replication().await?.history).await
+}
+
+/// [`birth`] of one that has said which history it is.
+pub(crate) async fn birth_of(redis: &Redis, history: &str) -> Result<Duration, QueueError> {
+    let age: i64 = scripts::BIRTH.key(keys::BIRTH).arg(history).invoke_async(&mut redis.shared()).await?;
     Ok(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
 }
 

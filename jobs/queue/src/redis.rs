@@ -6,7 +6,8 @@ use std::{
 };
 
 use ::redis::{
-    Client, Cmd, InfoDict, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, Value,
+    Client, Cmd, ErrorKind, InfoDict, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisFuture, RedisResult, ServerErrorKind,
+    Value,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
@@ -50,9 +51,19 @@ pub struct Redis {
     pub(crate) firehose_bodies: bool,
 }
 
+/// Where a Redis stands among its copies.
+#[derive(Debug, Default)]
+pub(crate) struct Replication {
+    /// How many are connected: with none, no fail-over can bring back a lease that was lost.
+    pub replicas: usize,
+    /// Which history of writes it is: another one after a fail-over or a restart, either of which may have lost some.
+    pub history: String,
+}
+
 /// A connection that asks a second time where the first showed only that the connection was gone, or had been when it was last tried: else
 /// the first call after an outage would fail although Redis is back. Whatever is asked through it may be done twice. One that does not answer
-/// in time is replaced: its peer may be gone without a farewell, and then it would never answer again.
+/// in time is replaced: its peer may be gone without a farewell, and then it would never answer again. So is one whose server has become a
+/// replica: the primary that took its place is behind the same address.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<Line>);
 
@@ -84,6 +95,31 @@ impl Connection {
             self.replace(number);
         }
     }
+    /// The connection to ask a second time, where the first answer shows that another one is needed.
+    fn again<T>(
+        &self,
+        (number, manager): (u64, ConnectionManager),
+        answer: &RedisResult<T>,
+        demoted: bool,
+    ) -> Option<(u64, ConnectionManager)> {
+        if demoted {
+            self.replace(number);
+            return Some(self.current());
+        }
+        is_gone(answer).then_some((number, manager))
+    }
+}
+
+/// Whether a server said that it takes no writes: nothing was done.
+fn is_demoted(answer: &RedisResult<Value>) -> bool {
+    match answer {
+        Ok(value) => says_read_only(value),
+        Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
+    }
+}
+
+fn says_read_only(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::ReadOnly))
 }
 
 fn is_gone<T>(answer: &RedisResult<T>) -> bool {
@@ -93,9 +129,10 @@ fn is_gone<T>(answer: &RedisResult<T>) -> bool {
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
-            let (number, mut manager) = self.current();
+            let (mut number, mut manager) = self.current();
             let mut answer = manager.send_packed_command(cmd).await;
-            if is_gone(&answer) {
+            if let Some(other) = self.again((number, manager), &answer, is_demoted(&answer)) {
+                (number, manager) = other;
                 answer = manager.send_packed_command(cmd).await;
             }
             self.judge(number, &answer);
@@ -105,9 +142,14 @@ impl ConnectionLike for Connection {
     }
     fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
         async move {
-            let (number, mut manager) = self.current();
+            let (mut number, mut manager) = self.current();
             let mut answer = manager.send_packed_commands(pipeline, offset, count).await;
-            if is_gone(&answer) {
+            let demoted = match &answer {
+                Ok(values) => values.iter().any(says_read_only),
+                Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
+            };
+            if let Some(other) = self.again((number, manager), &answer, demoted) {
+                (number, manager) = other;
                 answer = manager.send_packed_commands(pipeline, offset, count).await;
             }
             self.judge(number, &answer);
@@ -153,12 +195,14 @@ impl Redis {
         if policy == "noeviction" { Ok(()) } else { Err(QueueError::Evicts(policy)) }
     }
 
-    /// How many replicas are connected: with none, no fail-over can bring back a lease that was lost.
+    /// What it says of fail-overs.
     ///
     /// # Errors
     /// That it does not answer.
-    pub async fn replicas(&self) -> Result<usize, QueueError> {
-        Ok(self.info("replication").await?.get("connected_slaves").unwrap_or(0))
+    pub(crate) async fn replication(&self) -> Result<Replication, QueueError> {
+        let info = self.info("replication").await?;
+        let (replicas, history) = (info.get("connected_slaves").unwrap_or(0), info.get("master_replid").unwrap_or_default());
+        Ok(Replication { replicas, history })
     }
 
     async fn info(&self, section: &str) -> Result<InfoDict, QueueError> {

@@ -102,13 +102,15 @@ local edge = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[1]
 if ARGV[2] == '1' then return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. edge, '+inf') end
 return redis.call('ZRANGEBYSCORE', KEYS[1], 0, edge)";
 
-    /// For how many ms this Redis has remembered. One that has forgotten (or is new) starts counting now.
-    /// KEYS birth.
+    /// For how many ms this Redis has remembered. One that has forgotten, is new, or took another's place, starts counting now.
+    /// KEYS birth · ARGV which history of writes it is; a birth that names none is any history's.
     BIRTH = r"
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local born = tonumber(redis.call('GET', KEYS[1]) or '')
-if not born then born = now; redis.call('SET', KEYS[1], now) end
+local born, of = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) ?(.*)$')
+if born and of == ARGV[1] then return now - born end
+if not born or of ~= '' then born = now end
+redis.call('SET', KEYS[1], born .. ' ' .. ARGV[1])
 return now - born";
 
     /// Takes one from each bucket, or from none. A bucket that is not there is full; one that nobody touches for its whole time is forgotten.

@@ -79,13 +79,19 @@ impl ObjectsAt {
         let url = &self.objects_url;
         match url.scheme() {
             "file" => Ok(Objects::directory(url.to_file_path().map_err(|()| BadObjectsUrl::Unknown)?)),
-            "s3" if url.has_host() => {
-                let bucket = AmazonS3Builder::from_env().with_url(url.as_str()).build().map_err(BadObjectsUrl::Bucket)?;
-                let prefix = Path::parse(url.path().trim_matches('/')).map_err(|why| BadObjectsUrl::Bucket(why.into()))?;
-                Ok(Objects(Place::Bucket(Arc::new(PrefixStore::new(bucket, prefix)))))
-            }
+            "s3" if url.has_host() => self.bucket(AmazonS3Builder::from_env()),
             _ => Err(BadObjectsUrl::Unknown),
         }
+    }
+
+    /// Opens the bucket that it names, with all else that S3 needs to know from `told`.
+    ///
+    /// # Errors
+    /// [`BadObjectsUrl`].
+    pub fn bucket(&self, told: AmazonS3Builder) -> Result<Objects, BadObjectsUrl> {
+        let bucket = told.with_url(self.objects_url.as_str()).build().map_err(BadObjectsUrl::Bucket)?;
+        let prefix = Path::parse(self.objects_url.path().trim_matches('/')).map_err(|why| BadObjectsUrl::Bucket(why.into()))?;
+        Ok(Objects(Place::Bucket(Arc::new(PrefixStore::new(bucket, prefix)))))
     }
 }
 

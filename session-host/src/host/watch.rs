@@ -14,10 +14,9 @@ pub async fn run(services: Services, roster: Arc<Roster>, above: u64) {
             let Some(browser) = shared.browser() else { continue };
             let cost = browser.pss_bytes().await;
             sum += cost;
-            if above > 0 && cost > above << 20 {
+            if shared.weighed(&browser, above > 0 && cost > above << 20) {
                 tracing::warn!(session = %shared.session(), cost_mb = cost >> 20, "a browser costs too much: it is to be replaced");
                 metrics::counter!("zaguan_browsers_too_heavy_total").increment(1);
-                shared.recycle();
             }
         }
         metrics::gauge!("zaguan_browsers_pss_bytes").set(sum as f64);

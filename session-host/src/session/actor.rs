@@ -68,6 +68,8 @@ pub(super) struct Actor {
     pub(super) history: bool,
     pub(super) safe: Safe,
     pub(super) recycle: Recycle,
+    /// Browsers in a row that cost too much as soon as that counted: to replace them did not help.
+    pub(super) in_vain: u32,
     /// Starts since the session was last useful.
     pub(super) restarts: u32,
 }
@@ -123,6 +125,7 @@ async fn live(shared: &Arc<Shared>, orders: mpsc::Receiver<Order>) {
         history: false,
         safe: Safe::default(),
         recycle: Recycle::No,
+        in_vain: 0,
         restarts: 0,
     };
     let ending = match (runs || owned.logout, owned.wanted) {

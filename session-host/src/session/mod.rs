@@ -112,7 +112,7 @@ pub struct Shared {
     writing: tokio::sync::Mutex<()>,
     ending: watch::Sender<Ending>,
     /// Its browser costs too much.
-    heavy: Notify,
+    heavy: watch::Sender<bool>,
     /// Its profile cannot be brought back here, as things are.
     declined: AtomicBool,
     /// What the page can be asked, and how many browsers were started for the session here.
@@ -157,9 +157,12 @@ impl Shared {
         self.browser_changed.notified().await;
     }
 
-    /// Its browser costs too much: it is replaced once nothing is under way.
-    pub fn recycle(&self) {
-        self.heavy.notify_one();
+    /// What was found of its browser's cost: one that is too much is replaced once nothing is under way. Whether that is news.
+    pub fn weighed(&self, browser: &Browser, heavy: bool) -> bool {
+        // Held, so that what was found of one browser is not said of the next.
+        let now = self.browser.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = now.as_ref().is_some_and(|now| now.pid() == browser.pid());
+        same && self.heavy.send_replace(heavy) != heavy && heavy
     }
 
     fn decline(&self) {
@@ -212,7 +215,11 @@ impl Shared {
 
     fn set_browser(&self, browser: Option<Browser>) {
         let started = u64::from(browser.is_some());
-        *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = browser;
+        {
+            let mut now = self.browser.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = browser;
+            self.heavy.send_replace(false);
+        }
         self.page.send_modify(|page| *page = (Stage::Away, page.1 + started));
         self.browser_changed.notify_one();
     }
@@ -242,7 +249,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         people: tokio::sync::Mutex::default(),
         writing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(Ending::None),
-        heavy: Notify::new(),
+        heavy: watch::Sender::new(false),
         declined: AtomicBool::new(false),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,

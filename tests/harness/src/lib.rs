@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod client;
+pub mod clock;
 mod cluster;
 pub mod faults;
 pub mod lambda;
@@ -13,8 +14,10 @@ pub mod process;
 pub mod proxy;
 pub mod receiver;
 pub mod redis;
+pub mod s3;
 pub mod services;
 pub mod simulator;
+pub mod small_disk;
 pub mod socketio;
 pub mod sse;
 mod stack;

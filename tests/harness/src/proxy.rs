@@ -25,6 +25,7 @@ enum Mode {
 /// What the test has ordered so far. A connection compares the counters with those of its birth.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
+    server: SocketAddr,
     mode: Mode,
     cuts: u64,
     silences: u64,
@@ -59,10 +60,9 @@ impl Proxy {
         let listener = std::net::TcpListener::bind(("127.0.0.1", crate::free_port()))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
-        let orders = watch::Sender::new(Orders { mode: Mode::Pass, cuts: 0, silences: 0 });
+        let orders = watch::Sender::new(Orders { server: local(server), mode: Mode::Pass, cuts: 0, silences: 0 });
         let traps = Traps::default();
-        let server = SocketAddr::from(([127, 0, 0, 1], server));
-        let accepting = accept(listener, server, orders.subscribe(), traps.clone());
+        let accepting = accept(listener, orders.subscribe(), traps.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // With the runtime all connections end.
         std::thread::spawn(move || runtime.block_on(accepting));
@@ -89,6 +89,15 @@ impl Proxy {
     pub fn url(&self, server: &str) -> String {
         let port = port_of(server).expect("the URL names a port");
         server.replacen(&format!(":{port}"), &format!(":{}", self.port), 1)
+    }
+
+    /// Leads new connections to another server; open ones stay with theirs.
+    ///
+    /// # Panics
+    /// Where the URL names no port.
+    pub fn lead_to(&self, url: &str) {
+        let server = local(port_of(url).expect("the URL names a port"));
+        self.orders.send_modify(|orders| orders.server = server);
     }
 
     /// Closes all connections, towards both sides; new ones pass.
@@ -124,6 +133,10 @@ impl Proxy {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner).push(Trap { pattern: pattern.as_ref().to_vec(), caught });
         HeldAnswer { answers, fate: None }
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 fn port_of(url: &str) -> Result<u16, Error> {
@@ -169,14 +182,14 @@ impl HeldAnswer {
 }
 
 /// Ends with the proxy.
-async fn accept(listener: std::net::TcpListener, server: SocketAddr, mut orders: watch::Receiver<Orders>, traps: Traps) {
+async fn accept(listener: std::net::TcpListener, mut orders: watch::Receiver<Orders>, traps: Traps) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { return };
                 if orders.borrow().mode != Mode::Refuse {
-                    tokio::spawn(serve(client, server, orders.clone(), traps.clone()));
+                    tokio::spawn(serve(client, orders.clone(), traps.clone()));
                 }
             }
             changed = orders.changed() => if changed.is_err() { return },
@@ -201,11 +214,11 @@ enum End {
     Silenced,
 }
 
-async fn serve(mut client: TcpStream, server: SocketAddr, mut orders: watch::Receiver<Orders>, traps: Traps) {
+async fn serve(mut client: TcpStream, mut orders: watch::Receiver<Orders>, traps: Traps) {
     let born = *orders.borrow();
     let held = orders.clone();
     let end = async {
-        let mut server = TcpStream::connect(server).await.ok()?;
+        let mut server = TcpStream::connect(born.server).await.ok()?;
         // Small packets must not wait for one another here: they did not between the two peers.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let ((mut client_in, mut client_out), (mut server_in, mut server_out)) = (client.split(), server.split());
@@ -390,6 +403,19 @@ mod tests {
         assert_eq!(ask(&mut connect(&proxy).await, "c").await, heard("C"));
         drop(proxy);
         assert_eq!(hear(&mut client).await, heard(""));
+    }
+
+    #[tokio::test]
+    async fn new_connections_are_led_to_another_server_and_open_ones_stay() {
+        let ((first, open), (second, others)) = (shouter().await, shouter().await);
+        let proxy = Proxy::start(first).unwrap();
+        let mut client = connect(&proxy).await;
+        assert_eq!(ask(&mut client, "a").await, heard("A"));
+        proxy.lead_to(&format!("redis://127.0.0.1:{second}"));
+        let mut newer = connect(&proxy).await;
+        assert_eq!(ask(&mut newer, "b").await, heard("B"));
+        assert_eq!(ask(&mut client, "c").await, heard("C"));
+        assert_eq!((*open.borrow(), *others.borrow()), (1, 1));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Our own services as processes.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -41,6 +42,8 @@ pub struct Shared {
     pub timings: String,
     /// Where fault points ask.
     pub faults: Option<PathBuf>,
+    /// What else.
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Shared {
@@ -56,6 +59,7 @@ impl Shared {
         if let Some(faults) = &self.faults {
             command.env("ZAGUAN_FAULTS", faults);
         }
+        command.envs(&self.variables);
         command
     }
 }
@@ -141,10 +145,10 @@ impl Api {
     ///
     /// # Errors
     /// What kept it from starting.
-    pub async fn another(&self) -> Result<Self, Error> {
+    pub async fn another(&self, shared: &Shared) -> Result<Self, Error> {
         let (name, port, metrics) = ("api-2", crate::free_port(), crate::free_port());
-        let process = Self::run(name, &self.shared, &self.keys, (self.public, port), metrics)?;
-        let api = Self { name, shared: self.shared.clone(), keys: self.keys.clone(), public: self.public, port, metrics, process };
+        let process = Self::run(name, shared, &self.keys, (self.public, port), metrics)?;
+        let api = Self { name, shared: shared.clone(), keys: self.keys.clone(), public: self.public, port, metrics, process };
         api.ready().await;
         Ok(api)
     }

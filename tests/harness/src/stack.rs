@@ -1,6 +1,6 @@
 //! A whole installation of its own: servers, simulator, API, and hosts as a test wants them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use sqlx::PgPool;
@@ -175,6 +175,7 @@ impl Stack {
             objects: folder.sub("objects")?,
             timings: settings.timings,
             faults: faults.as_ref().map(|f| f.path().to_owned()),
+            variables: BTreeMap::new(),
         };
         Api::migrate(&shared)?;
         let api = Api::start(&shared).await?;
@@ -184,7 +185,7 @@ impl Stack {
 
     /// Another API beside the first.
     pub async fn another_api(&self) -> Api {
-        self.api.another().await.expect("an API starts")
+        self.api.another(&self.shared).await.expect("an API starts")
     }
 
     /// Another session host.
@@ -207,6 +208,11 @@ impl Stack {
         let data = self.folder.sub(disk).expect("a folder can be made");
         let host = Host::start(&self.shared, &format!("host-{}", self.hosts), &data, &self.sim.browser_args(), 4).await;
         host.expect("a session host starts")
+    }
+
+    /// From now on services are started with these variables besides the usual ones, and with none that was given here before.
+    pub fn tell(&mut self, variables: impl IntoIterator<Item = (&'static str, String)>) {
+        self.shared.variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     }
 
     /// From now on services are started with another `MASTER_KEY`; the one of before is their `MASTER_KEY_PREVIOUS` if it still `opens`.

@@ -1,6 +1,7 @@
 //! What the queue promises, against a Redis and a Postgres of each test's own.
 
 mod events;
+mod failover;
 mod faults;
 mod housekeeping;
 mod lanes;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use contract::{HostId, JobId, Outcome, SessionId, Timings};
-use queue::{Done, Hub, Lease, Round};
+use queue::{Done, Hub, Lease, Redis, Round};
 use store::{
     ends::QueuedEnd,
     lane_jobs::{LaneJob, Start},
@@ -61,8 +61,13 @@ impl Host {
     }
 
     pub async fn with(stores: &Arc<Stores>, timings: Timings) -> Self {
+        Self::over(stores, stores.redis.clone(), timings).await
+    }
+
+    /// One that has its own way to Redis.
+    pub async fn over(stores: &Arc<Stores>, redis: Redis, timings: Timings) -> Self {
         let id = HostId::new();
-        let (hub, backend) = Hub::start(stores.redis.clone(), stores.pool.clone(), id, timings, TaskTracker::new()).await.expect("starts");
+        let (hub, backend) = Hub::start(redis.clone(), stores.pool.clone(), id, timings, TaskTracker::new()).await.expect("starts");
         let seen = Arc::new(Seen { started: Mutex::default(), handed: Mutex::default(), inside: watch::Sender::new((0, 0)) });
         let leases: Arc<Mutex<HashMap<SessionId, Lease>>> = Arc::default();
         let play = watch::Sender::new(Play::Run);
@@ -72,7 +77,7 @@ impl Host {
             let (stores, leases, seen, play) = (stores.clone(), leases.clone(), seen.clone(), play.subscribe());
             move |session: SessionId, job: Arc<LaneJob>| {
                 let lease = leases.lock().expect("not poisoned").get(&session).cloned();
-                handle(stores.clone(), lease, job, seen.clone(), play.clone())
+                handle(stores.clone(), redis.clone(), lease, job, seen.clone(), play.clone())
             }
         };
         let worker = hub.clone();
@@ -142,7 +147,14 @@ impl Drop for Inside {
     }
 }
 
-async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, seen: Arc<Seen>, mut play: watch::Receiver<Play>) -> Done {
+async fn handle(
+    stores: Arc<Stores>,
+    redis: Redis,
+    lease: Option<Lease>,
+    job: Arc<LaneJob>,
+    seen: Arc<Seen>,
+    mut play: watch::Receiver<Play>,
+) -> Done {
     // Before anybody can see it inside: what the test says from then on is for later ones.
     let now = *play.borrow();
     seen.handed.lock().expect("not poisoned").push(job.id);
@@ -175,14 +187,14 @@ async fn handle(stores: Arc<Stores>, lease: Option<Lease>, job: Arc<LaneJob>, se
             return Done::Ack;
         }
         Start::Overtaken => {
-            let _ = queue::lanes::rebuild(&stores.pool, &stores.redis, job.tenant, job.session).await;
+            let _ = queue::lanes::rebuild(&stores.pool, &redis, job.tenant, job.session).await;
             return Done::Again;
         }
     }
     let outcome = Outcome::Succeeded { evidence: None, result: None };
     match store::outcomes::record(&stores.pool, &held, &job, &outcome).await.expect("answers") {
         Recorded::Written(events) => {
-            let _ = queue::events::publish(&stores.pool, &stores.redis, job.tenant, &events).await;
+            let _ = queue::events::publish(&stores.pool, &redis, job.tenant, &events).await;
             Done::Ack
         }
         Recorded::Already => Done::Ack,

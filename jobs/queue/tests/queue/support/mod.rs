@@ -61,6 +61,11 @@ impl Stores {
         stores
     }
 
+    /// Another Redis, beside theirs.
+    pub async fn another_redis(&self) -> RedisServer {
+        RedisServer::another(self.user).await
+    }
+
     /// The fault points of this process, which are this test's alone. To be called before the first point is reached.
     pub fn points(&self) -> &Faults {
         self.faults.get_or_init(|| {

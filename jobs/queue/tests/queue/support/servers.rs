@@ -4,12 +4,14 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use harness::{
     Folder, User,
     postgres::{self, Postgres},
     redis::Kept,
+    until_true,
 };
 use redis::FromRedisValue;
 use tokio::sync::Mutex;
@@ -18,12 +20,37 @@ use tokio::sync::Mutex;
 pub struct RedisServer {
     server: Mutex<harness::redis::Redis>,
     url: String,
+    /// Where its files are, if they are not with the others'.
+    _folder: Option<Folder>,
 }
 
 impl RedisServer {
     pub async fn start(user: User, folder: &Folder) -> Self {
         let server = harness::redis::Redis::start(user, folder, folder.path()).await.expect("redis starts");
-        Self { url: server.url(), server: Mutex::new(server) }
+        Self { url: server.url(), server: Mutex::new(server), _folder: None }
+    }
+
+    /// Another one, with a folder of its own.
+    pub async fn another(user: User) -> Self {
+        let folder = Folder::new(user).expect("a folder can be made");
+        let server = Self::start(user, &folder).await;
+        Self { _folder: Some(folder), ..server }
+    }
+
+    /// Becomes a replica of another, and has all that it has.
+    pub async fn follow(&self, primary: &Self) {
+        primary.run(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+        self.run(&["REPLICAOF", "127.0.0.1", primary.url.rsplit(':').next().expect("a port")]).await;
+        until_true("the replica to follow", Duration::from_secs(10), || async {
+            let said: String = self.ask(&["INFO", "replication"]).await;
+            said.contains("master_link_status:up")
+        })
+        .await;
+    }
+
+    /// Takes the place of the one that it followed.
+    pub async fn lead(&self) {
+        self.run(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
     pub fn url(&self) -> &str {
