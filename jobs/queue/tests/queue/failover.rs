@@ -19,16 +19,16 @@ impl Pair {
     async fn start() -> Self {
         let stores = Stores::start().await;
         // Hosts have claimed here before.
-        queue::hosts::birth(&stores.redis).await.unwrap();
+        queue::hosts::birth(&stores.redis).await.expect("Redis answers");
         let replica = stores.another_redis().await;
         replica.follow(&stores.server).await;
-        let address = Proxy::before(stores.server.url()).unwrap();
+        let address = Proxy::before(stores.server.url()).expect("a port");
         Self { stores, replica, address }
     }
 
     /// As a process that connects now.
     async fn connect(&self) -> Redis {
-        Redis::connect(&self.address.url(self.stores.server.url())).await.unwrap()
+        Redis::connect(&self.address.url(self.stores.server.url())).await.expect("the URL is good")
     }
 
     async fn host(&self) -> Host {
