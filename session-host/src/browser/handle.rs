@@ -6,7 +6,7 @@ use super::{
     chromium::{self, Fuse, Running},
     driver::Driver,
     keeper::{Fixed, Keeper, Reload},
-    marker,
+    marker::{self, Storage},
     page::{Link, SHORT, SITE, Settings},
     process::{ProcessId, tree_pss},
     shared::{Exit, Shared, View},
@@ -39,6 +39,9 @@ pub enum StartError {
     /// The directory's storage does not hold its marker: some or all of it is gone. The page was not let on.
     #[error("the profile's storage does not hold its marker")]
     Erased,
+    /// The directory's storage cannot be opened, for which the browser gives this reason. The page was not let on.
+    #[error("the profile's storage cannot be opened: {0}")]
+    Unreadable(String),
 }
 
 /// How a browser was closed.
@@ -92,12 +95,16 @@ pub async fn start(
     let agent = chromium::user_agent_override(env.version(), env.major());
     let (link, mut cdp_events) = Link::open(&socket, &settings, &agent, &tasks).await.map_err(|e| StartError::Setup(e.to_string()))?;
     if let Some(word) = marked {
-        let holds = marker::holds(&link, &mut cdp_events, word).await.map_err(|e| StartError::Setup(e.to_string()))?;
-        if !holds {
+        let refused = match marker::holds(&link, &mut cdp_events, word).await.map_err(|e| StartError::Setup(e.to_string()))? {
+            Storage::Whole => None,
+            Storage::Erased => Some(StartError::Erased),
+            Storage::Unreadable(why) => Some(StartError::Unreadable(why)),
+        };
+        if let Some(refused) = refused {
             drop(fuse);
             // The directory is about to be deleted.
             let _ = timeout(TERM_GRACE, exit.clone().wait_for(Option::is_some)).await;
-            return Err(StartError::Erased);
+            return Err(refused);
         }
     }
     let driver = Driver::keep(env.clone(), port, profile.path().to_owned(), &tasks, dropped.child_token());

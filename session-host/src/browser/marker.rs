@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 /// Reads both, without making a database that is not there. Runs where the page's own code never ran.
 const READ: &str = r#"(async () => {
+ try {
   const name = 'storage-mark';
   const settled = (request) => new Promise((done, fail) => { request.onsuccess = () => done(request.result); request.onerror = () => fail(request.error); });
   let stored = null;
@@ -19,6 +20,9 @@ const READ: &str = r#"(async () => {
     database.close();
   }
   return JSON.stringify({ origin: location.origin, local: localStorage.getItem(name), stored });
+ } catch (error) {
+  return JSON.stringify({ origin: location.origin, unreadable: `${error}` });
+ }
 })()"#;
 
 /// Writes a word where none stands, or two that differ; answers the one that stands. It is on disk once the browser has closed.
@@ -46,10 +50,22 @@ struct Found {
     origin: String,
     local: Option<String>,
     stored: Option<String>,
+    unreadable: Option<String>,
+}
+
+/// What a storage has of the word that it should hold.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// It holds it in both places.
+    Whole,
+    /// It does not: it was erased, or is another's.
+    Erased,
+    /// The browser cannot open it, and says why: it may be whole, on a disk without room.
+    Unreadable(String),
 }
 
 /// Opens the site as an empty document, with no network at all, and says whether its storage holds `word` in both places.
-pub(crate) async fn holds(link: &Link, events: &mut mpsc::Receiver<CdpEvent>, word: &str) -> Result<bool, CdpError> {
+pub(crate) async fn holds(link: &Link, events: &mut mpsc::Receiver<CdpEvent>, word: &str) -> Result<Storage, CdpError> {
     let before: [(&'static str, Value); 3] = [
         ("Network.enable", json!({})),
         // It would answer in the network's place, with the page itself.
@@ -69,7 +85,11 @@ pub(crate) async fn holds(link: &Link, events: &mut mpsc::Receiver<CdpEvent>, wo
     {
         link.command(method, params).await?;
     }
-    Ok(found.local.as_deref() == Some(word) && found.stored.as_deref() == Some(word))
+    Ok(match found {
+        Found { unreadable: Some(why), .. } => Storage::Unreadable(why),
+        Found { local, stored, .. } if local.as_deref() == Some(word) && stored.as_deref() == Some(word) => Storage::Whole,
+        Found { .. } => Storage::Erased,
+    })
 }
 
 /// The navigation waits for its requests to be answered, and so both go on beside each other.

@@ -10,12 +10,7 @@ use tokio::{
 };
 
 use super::{Ending, Order, Shared, Stage, account::Takeover, lanes_open, opening::Safe, recorder::Record, recycling::Recycle};
-use crate::browser::{Browser, PageEvent, RefreshQr, StreamState};
-
-/// Lists of QR codes that may go by unscanned; the page makes a new list of six each time it is asked.
-const QR_LISTS: u32 = 5;
-/// How long a code is shown where the page does not say: WhatsApp's first lives 60 s, the others 20 s.
-const QR_TTL: Duration = Duration::from_secs(20);
+use crate::browser::{Browser, PageEvent, StreamState};
 
 /// How long a release waits for the outcome of a control job.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(5);
@@ -39,6 +34,7 @@ enum Next {
     Takeover,
     Recycle,
     Compare,
+    Unwell,
     Event(PageEvent),
     Gone,
 }
@@ -63,7 +59,7 @@ pub(super) struct Actor {
     pub(super) stream: Option<StreamState>,
     /// When the page first said that a phone has linked it.
     pub(super) registered: Option<Instant>,
-    qr_lists: u32,
+    pub(super) qr_lists: u32,
     /// The page has all from before the link.
     pub(super) history: bool,
     pub(super) safe: Safe,
@@ -188,6 +184,7 @@ impl Actor {
                 () = self.takeover.due() => Next::Takeover,
                 () = self.recycle.due(&shared) => Next::Recycle,
                 _ = compare.tick() => Next::Compare,
+                () = shared.unwell() => Next::Unwell,
                 event = heard.recv() => event.map_or(Next::Gone, Next::Event),
             };
             let after = match next {
@@ -197,6 +194,10 @@ impl Actor {
                 Next::Takeover => self.takeover_due(browser).await,
                 Next::Recycle => self.recycle(browser).await,
                 Next::Compare => self.compare().await,
+                Next::Unwell => {
+                    tracing::warn!(session = %shared.session(), "the page cannot read its own rows: a new browser may");
+                    Some(After::Restart)
+                }
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -336,32 +337,6 @@ impl Actor {
         } else if changed {
             self.shared.services.hub.close_lanes(self.shared.session());
         }
-    }
-
-    async fn show_code(&self, code: Option<String>, ttl_ms: Option<u64>) {
-        let (redis, lease) = (&self.shared.services.redis, &self.shared.lease);
-        let written = match code {
-            Some(code) => {
-                let ttl = ttl_ms.map_or(QR_TTL, Duration::from_millis);
-                queue::qr::write(redis, lease, &code, ttl).await
-            }
-            None => queue::qr::clear(redis, lease).await,
-        };
-        if let Err(error) = written {
-            tracing::warn!(session = %self.shared.session(), %error, "QR not shown");
-        }
-    }
-
-    async fn next_list(&mut self, browser: &Browser) -> Option<After> {
-        self.qr_lists += 1;
-        if self.qr_lists >= QR_LISTS {
-            return Some(self.give_up(Signal::CodesExhausted).await);
-        }
-        let call_id = format!("qr-refresh-{}", self.qr_lists);
-        if let Err(error) = browser.call(&RefreshQr {}, &call_id, Duration::from_secs(10)).await {
-            tracing::warn!(session = %self.shared.session(), %error, "no new codes");
-        }
-        None
     }
 
     async fn command(&mut self, name: &str) -> Option<After> {

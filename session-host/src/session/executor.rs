@@ -24,6 +24,8 @@ use crate::browser::{self, CallError, FindMessage, PageCall, ResolveChat};
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
 /// From the third start on a job is not attempted any more.
 const MOST_STARTS: i32 = 2;
+/// Before a look-up that the page refused is made again.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Before a statement is said again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -357,7 +359,13 @@ async fn look_up(
         let call_id = format!("{job}-find-{}", contract::EventId::new());
         match browser.call(&call, &call_id, LOOK_UP_WITHIN).await {
             Ok(found) => return Ok(Some(found.map(|f| (f.id, i16::try_from(f.ack).unwrap_or(0))))),
-            Err(error) => tracing::info!(session = %shared.session(), %job, %error, "look-up repeated"),
+            Err(error) => {
+                tracing::info!(session = %shared.session(), %job, %error, "look-up repeated");
+                if let CallError::Page { .. } = error {
+                    shared.doubt();
+                    tokio::time::sleep(REFUSED_AGAIN_AFTER).await;
+                }
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

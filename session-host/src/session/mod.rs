@@ -7,6 +7,7 @@ mod account;
 mod acks;
 mod actor;
 mod browsing;
+mod codes;
 mod control;
 mod executor;
 mod heard;
@@ -30,13 +31,19 @@ use contract::{SessionId, SessionState, Timings};
 use queue::{Hub, Lease, Redis};
 use service::{objects::Objects, seal::Sealer};
 use store::PgPool;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use actor::run;
 pub use executor::execute;
 
 use crate::browser::{Browser, BrowserEnv};
+
+/// How long a page may fail to read its own rows.
+const UNREADABLE_FOR: Duration = Duration::from_secs(15);
 
 /// What every session of a host uses.
 #[derive(Clone)]
@@ -115,6 +122,8 @@ pub struct Shared {
     heavy: watch::Sender<bool>,
     /// Its profile cannot be brought back here, as things are.
     declined: AtomicBool,
+    /// Since when the page cannot read its own rows, and whether that is too long.
+    unreadable: watch::Sender<(Option<Instant>, bool)>,
     /// What the page can be asked, and how many browsers were started for the session here.
     page: watch::Sender<(Stage, u64)>,
     orders: mpsc::Sender<Order>,
@@ -174,6 +183,27 @@ impl Shared {
         self.declined.load(Ordering::Acquire)
     }
 
+    /// The page cannot read its own rows. For long that has one cure, another browser: Chromium opens no database any more once a disk was full.
+    fn rows_unreadable(&self) {
+        self.unreadable.send_modify(|(since, too_long)| *too_long = since.get_or_insert_with(Instant::now).elapsed() >= UNREADABLE_FOR);
+    }
+
+    fn rows_read(&self) {
+        self.unreadable.send_replace((None, false));
+    }
+
+    /// When the page could not read its own rows for too long.
+    async fn unwell(&self) {
+        let _ = self.unreadable.subscribe().wait_for(|(_, too_long)| *too_long).await;
+    }
+
+    /// A call failed as calls do whose page cannot read its rows: whether it can is found out, by one at a time.
+    fn doubt(&self) {
+        if self.unreadable.borrow().0.is_none() {
+            let _ = self.records.try_send(recorder::Record::Reconcile(None));
+        }
+    }
+
     fn set_stage(&self, stage: Stage) {
         self.page.send_if_modified(|(now, _)| std::mem::replace(now, stage) != stage);
     }
@@ -219,6 +249,7 @@ impl Shared {
             let mut now = self.browser.lock().unwrap_or_else(PoisonError::into_inner);
             *now = browser;
             self.heavy.send_replace(false);
+            self.rows_read();
         }
         self.page.send_modify(|page| *page = (Stage::Away, page.1 + started));
         self.browser_changed.notify_one();
@@ -251,6 +282,7 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         ending: watch::Sender::new(Ending::None),
         heavy: watch::Sender::new(false),
         declined: AtomicBool::new(false),
+        unreadable: watch::Sender::new((None, false)),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,
         controls: watch::Sender::new(0),

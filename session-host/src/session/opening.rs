@@ -52,6 +52,7 @@ enum Place {
 enum Tried {
     Browser(Browser),
     Erased,
+    Unreadable(String),
     Ends(After),
 }
 
@@ -82,6 +83,10 @@ impl Actor {
                     Tried::Browser(browser) => return Ok(Opened::Browser(browser, found.into_directory())),
                     Tried::Ends(after) => return Ok(Opened::Ends(after)),
                     Tried::Erased => self.pass_over(found).await,
+                    Tried::Unreadable(why) => {
+                        elsewhere = true;
+                        self.put_aside(found, &why).await;
+                    }
                 }
             }
             let Some(snapshot) = snapshots.pop() else { break };
@@ -134,6 +139,7 @@ impl Actor {
                 match browser::start(&services.browsers, directory, self.safe.marker.as_deref(), events).await {
                     Ok(browser) => Ok(Tried::Browser(browser)),
                     Err(StartError::Erased) => Ok(Tried::Erased),
+                    Err(StartError::Unreadable(why)) => Ok(Tried::Unreadable(why)),
                     Err(other) => Err(Failed::from(other)),
                 }
             })
@@ -150,6 +156,14 @@ impl Actor {
         metrics::counter!("zaguan_profiles_erased_total").increment(1);
         if let Place::Restored(_, snapshot, _) = &place {
             self.refuse(snapshot, Refused::Erased).await;
+            snapshots::remove(&self.shared.services, place.into_directory()).await;
+        }
+    }
+
+    /// Its storage cannot be opened here. That says nothing of what it holds: on a full disk none can. What is older may be whole all the same.
+    async fn put_aside(&self, place: Place, why: &str) {
+        tracing::error!(session = %self.shared.session(), profile = place.parts().0.id(), error = why, "a profile's storage cannot be opened here");
+        if let Place::Restored(..) = &place {
             snapshots::remove(&self.shared.services, place.into_directory()).await;
         }
     }

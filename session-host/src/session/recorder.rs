@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Shared, acks, messages, people};
-use crate::browser::{MessagesAbove, PageMessage};
+use crate::browser::{CallError, MessagesAbove, PageMessage};
 
 /// The most messages that one statement takes.
 const BATCH: usize = 200;
@@ -185,10 +185,14 @@ async fn reconcile(shared: &Shared) -> Result<bool, Fenced> {
         let rows = match browser.call(&call, &call_id, Duration::from_secs(30)).await {
             Ok(rows) => rows,
             Err(error) => {
+                if let CallError::Page { .. } = error {
+                    shared.rows_unreadable();
+                }
                 tracing::warn!(session = %shared.session(), %error, "reconciliation stopped");
                 return Ok(false);
             }
         };
+        shared.rows_read();
         let held_back = rows.rows.iter().find(|row| row.message.is_none()).map(|row| row.row_id.saturating_sub(1));
         let messages: Vec<PageMessage> = rows
             .rows

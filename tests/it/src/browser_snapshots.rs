@@ -325,3 +325,43 @@ async fn a_host_that_cannot_bring_a_profile_back_leaves_the_session_to_one_that_
     assert_eq!(gaps(&ana).await, Vec::<Value>::new());
     assert_eq!(stack.sim.stats().await["refs"], refs, "no code was asked for");
 }
+
+#[tokio::test]
+async fn a_storage_that_cannot_be_opened_is_given_up_by_nobody_and_a_snapshot_that_can_be_goes_on() {
+    let (mut stack, a, ana) = linked(json!({})).await;
+    let refs = stack.sim.stats().await["refs"].clone();
+    works(&stack, &ana, "one").await;
+    let databases = directories(&a)[0].join("Default/IndexedDB");
+    leaves(a).await;
+    // What Chromium says of its databases on a disk without room it says here, too.
+    let files = || entries(&databases).map(|database| (database.join("CURRENT"), database.join("aside"))).filter(|(now, _)| now.exists());
+    let broken = || {
+        for (current, aside) in files() {
+            fs::rename(&current, aside).unwrap();
+            fs::create_dir(current).unwrap();
+        }
+    };
+    let mended = || {
+        for (current, aside) in files() {
+            fs::remove_dir(&current).unwrap();
+            fs::rename(aside, current).unwrap();
+        }
+    };
+    broken();
+    let (there, aside) = (stack.objects().join("snapshots"), stack.objects().join("aside"));
+    fs::rename(&there, &aside).unwrap();
+    let a = stack.host_elsewhere("a").await;
+    until_true("a second try", SOON, async || a.process.log().matches("a profile's storage cannot be opened here").count() >= 2).await;
+    assert_eq!(ana.client.state().await, "reconnecting", "nothing is given up");
+    mended();
+    works(&stack, &ana, "two").await;
+    fs::rename(&aside, &there).unwrap();
+    leaves(a).await;
+
+    // With a snapshot nobody waits for that.
+    broken();
+    let _a = stack.host_elsewhere("a").await;
+    works(&stack, &ana, "three").await;
+    assert_eq!(gaps(&ana).await, Vec::<Value>::new(), "it is what was closed");
+    assert_eq!(stack.sim.stats().await["refs"], refs, "no code was asked for");
+}
