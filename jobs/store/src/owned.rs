@@ -49,6 +49,8 @@ pub struct Owned {
     pub marker: Option<String>,
     /// Whether a browser was started in the directory since its newest snapshot.
     pub changed: bool,
+    /// Whether some host could not bring the profile back, and may have what another one has not.
+    pub unrestored: bool,
 }
 
 /// Reads the row under the ownership. `None`: no longer ours.
@@ -59,7 +61,8 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     let row = sqlx::query!(
         r#"select t.state = 'active' and s.wanted = 'running' as "wanted!", t.state = 'active' and exists (
                     select 1 from job j where j.session = $1 and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
-                  as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id, s.profile_marker, s.profile_changed
+                  as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id, s.profile_marker, s.profile_changed,
+                  s.unrestored_at is not null as "unrestored!"
              from session s join tenant t on t.id = s.tenant where s.id = $1 and s.tenant = $4 and s.epoch = $2 and s.owner = $3"#,
         held.session().uuid(),
         held.epoch(),
@@ -78,6 +81,7 @@ pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
         profile_row_id: r.profile_row_id,
         marker: r.profile_marker,
         changed: r.profile_changed,
+        unrestored: r.unrestored,
     }))
 }
 
@@ -104,6 +108,7 @@ pub async fn set_state(
                 s as (
                     update session set state = $4, reason = $5, state_at = clock_timestamp(),
                            wanted = case when $6 or $4 = 'stopped' then 'stopped' else wanted end,
+                           unrestored_at = case when $4 in ('starting', 'reconnecting') then unrestored_at end,
                            worked_until = case when session.state <> 'working' or $4 = 'working' then worked_until
                                                when $5 = 'host_changed' then greatest(session.state_at, session.reconciled_at)
                                                else clock_timestamp() end

@@ -100,7 +100,7 @@ pub async fn begin(pool: &PgPool, held: &Held, profile: ProfileId, major: i32, s
         Source::Restored { snapshot, whole } => (false, Some(snapshot), whole),
     };
     let done = sqlx::query!(
-        "update session s set profile = $4, profile_changed = true, profile_starts = s.profile_starts + 1, unrestored_at = null,
+        "update session s set profile = $4, profile_changed = true, profile_starts = s.profile_starts + 1,
                 profile_major = case when $7 then greatest(s.profile_major, $6) else $6 end,
                 profile_marker = case when $7 then s.profile_marker else p.marker end,
                 profile_row_id = case when $7 then s.profile_row_id else coalesce(p.max_row_id, 0) end,

@@ -66,7 +66,8 @@ pub async fn announce(pool: &PgPool, tenant: TenantId, head: i64, body: LogResto
     let event = NewEvent::of(None, &Fact::LogRestored(body));
     let row = sqlx::query_as!(
         log::Row,
-        r#"with w as (update webhook set cursor_seq = $7 where tenant = $1 and cursor_seq > $7 returning 1),
+        r#"with w as (update webhook set cursor_seq = $7 where tenant = $1 and cursor_seq > $7
+                        and exists (select 1 from tenant_counter where tenant = $1 and seq = $2) returning 1),
                 c as (
                update tenant_counter set seq = $3 where tenant = $1 and seq = $2 and $3 > seq and (select count(*) from w) >= 0
                returning clock_timestamp() as at),

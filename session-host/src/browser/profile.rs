@@ -294,7 +294,10 @@ pub async fn end_leftovers(data: &Path) -> io::Result<Vec<u32>> {
     let mut held = Vec::new(); // keeps the locks while we work
     let mut found = Vec::new();
     for path in entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "lock")) {
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // its directory went meanwhile
+            other => other?,
+        };
         if file.try_lock().is_ok() {
             found.extend(leftover(&read_note(&file), &path.with_extension("")));
             held.push(file);

@@ -159,6 +159,7 @@ impl Actor {
     pub(super) async fn unlink(&mut self, browser: &Browser, heard: &mut mpsc::Receiver<PageEvent>) -> bool {
         let (ready_within, logout_within) =
             (self.shared.services.timings.page_ready_within(), self.shared.services.timings.logout_within());
+        self.record_early().await;
         let (mut asked, mut until) = (false, Instant::now() + ready_within);
         while Instant::now() < until {
             if !asked {
@@ -183,6 +184,7 @@ impl Actor {
     }
 
     pub(super) async fn logged_out(&mut self, reason: Reason) -> After {
+        self.record_early().await;
         // Its rows and numbers are gone with the link: the next start begins with an empty directory. A directory that is kept would be taken
         // for the account's whole past, and hide the gap.
         let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());

@@ -194,10 +194,7 @@ impl Actor {
                 Next::Takeover => self.takeover_due(browser).await,
                 Next::Recycle => self.recycle(browser).await,
                 Next::Compare => self.compare().await,
-                Next::Unwell => {
-                    tracing::warn!(session = %shared.session(), "the page cannot read its own rows: a new browser may");
-                    Some(After::Restart)
-                }
+                Next::Unwell => self.cannot_read(),
                 Next::Event(event) => self.on(browser, event).await,
             };
             match after {
@@ -216,6 +213,7 @@ impl Actor {
         match event {
             PageEvent::Document(_) => {
                 (self.ready, self.history, self.caught_up) = (false, false, false);
+                self.shared.rows_anew(false);
                 self.shared.set_stage(Stage::Away);
                 self.set_working(false);
             }

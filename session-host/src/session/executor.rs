@@ -362,7 +362,8 @@ async fn look_up(
             Err(error) => {
                 tracing::info!(session = %shared.session(), %job, %error, "look-up repeated");
                 if let CallError::Page { .. } = error {
-                    shared.doubt();
+                    // Whether the page can read its rows at all is found out there.
+                    shared.ask_to_compare();
                     tokio::time::sleep(REFUSED_AGAIN_AFTER).await;
                 }
             }

@@ -1,6 +1,7 @@
 //! What the page has told of its account, and what it has without telling: on the way to the recorder, in order.
 
 use super::{
+    account::Takeover,
     actor::{Actor, After},
     recorder::Record,
 };
@@ -13,9 +14,20 @@ impl Actor {
     /// What the page has and never told of is found before it is connected anew; and what is recorded is not read again then.
     pub(super) async fn compare(&self) -> Option<After> {
         if *self.shared.working.borrow() {
-            let _ = self.shared.records.send(Record::Reconcile(None)).await;
+            self.shared.ask_to_compare();
         }
         None
+    }
+
+    /// The page could not read its own rows for long.
+    pub(super) fn cannot_read(&self) -> Option<After> {
+        // Another browser has the account: a new one of ours would take it back unasked.
+        let replace = self.takeover == Takeover::No;
+        self.shared.rows_anew(replace);
+        if replace {
+            tracing::warn!(session = %self.shared.session(), "the page cannot read its own rows: a new browser may");
+        }
+        replace.then_some(After::Restart)
     }
 
     pub(super) fn keep(&mut self, early: PageEvent) {
@@ -28,7 +40,13 @@ impl Actor {
     pub(super) async fn catch_up(&mut self, rows: Record) {
         let _ = self.shared.records.send(rows).await;
         self.caught_up = true;
-        for event in std::mem::take(&mut self.early) {
+        self.record_early().await;
+    }
+
+    /// What was kept early, if it is of the session's account: before the page's rows go, too.
+    pub(super) async fn record_early(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        for event in early.into_iter().filter(|_| self.bound) {
             self.record(event).await;
         }
     }

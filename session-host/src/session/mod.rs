@@ -22,7 +22,7 @@ mod snapshots;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -100,6 +100,16 @@ enum Order {
     Logout(oneshot::Sender<bool>),
 }
 
+/// A page that cannot read its own rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unread {
+    since: Option<Instant>,
+    /// For longer than a browser is given.
+    too_long: bool,
+    /// Browsers in a row that were replaced because of it.
+    browsers: u32,
+}
+
 /// A receipt as jobs wait for it: id part and ack.
 type Seen = (String, i16);
 
@@ -122,8 +132,12 @@ pub struct Shared {
     heavy: watch::Sender<bool>,
     /// Its profile cannot be brought back here, as things are.
     declined: AtomicBool,
-    /// Since when the page cannot read its own rows, and whether that is too long.
-    unreadable: watch::Sender<(Option<Instant>, bool)>,
+    /// That the page cannot read its own rows.
+    unread: watch::Sender<Unread>,
+    /// A comparison of the page's rows with what is recorded is due: one is enough.
+    comparing: AtomicBool,
+    /// The row up to which this browser's page was compared; where rows could not be read yet, that is above the mark.
+    compared: AtomicU64,
     /// What the page can be asked, and how many browsers were started for the session here.
     page: watch::Sender<(Stage, u64)>,
     orders: mpsc::Sender<Order>,
@@ -184,23 +198,32 @@ impl Shared {
     }
 
     /// The page cannot read its own rows. For long that has one cure, another browser: Chromium opens no database any more once a disk was full.
+    /// Where that did not help, it takes longer and longer until the next one.
     fn rows_unreadable(&self) {
-        self.unreadable.send_modify(|(since, too_long)| *too_long = since.get_or_insert_with(Instant::now).elapsed() >= UNREADABLE_FOR);
+        self.unread.send_modify(|unread| {
+            let patience = UNREADABLE_FOR * 2_u32.pow(unread.browsers.min(8));
+            unread.too_long = unread.since.get_or_insert_with(Instant::now).elapsed() >= patience;
+        });
     }
 
     fn rows_read(&self) {
-        self.unreadable.send_replace((None, false));
+        self.unread.send_replace(Unread::default());
+    }
+
+    /// Another document or browser may read them. `replaced`: because this one could not.
+    fn rows_anew(&self, replaced: bool) {
+        self.unread.send_modify(|unread| *unread = Unread { browsers: unread.browsers + u32::from(replaced), ..Unread::default() });
     }
 
     /// When the page could not read its own rows for too long.
     async fn unwell(&self) {
-        let _ = self.unreadable.subscribe().wait_for(|(_, too_long)| *too_long).await;
+        let _ = self.unread.subscribe().wait_for(|unread| unread.too_long).await;
     }
 
-    /// A call failed as calls do whose page cannot read its rows: whether it can is found out, by one at a time.
-    fn doubt(&self) {
-        if self.unreadable.borrow().0.is_none() {
-            let _ = self.records.try_send(recorder::Record::Reconcile(None));
+    /// Has the page's rows compared with what is recorded, unless that is about to be done.
+    fn ask_to_compare(&self) {
+        if !self.comparing.swap(true, Ordering::AcqRel) && self.records.try_send(recorder::Record::Compare).is_err() {
+            self.comparing.store(false, Ordering::Release);
         }
     }
 
@@ -249,7 +272,8 @@ impl Shared {
             let mut now = self.browser.lock().unwrap_or_else(PoisonError::into_inner);
             *now = browser;
             self.heavy.send_replace(false);
-            self.rows_read();
+            self.rows_anew(false);
+            self.compared.store(0, Ordering::Release);
         }
         self.page.send_modify(|page| *page = (Stage::Away, page.1 + started));
         self.browser_changed.notify_one();
@@ -282,7 +306,9 @@ pub fn take_on(services: &Services, lease: Lease, on_change: Arc<Notify>) -> (Ar
         ending: watch::Sender::new(Ending::None),
         heavy: watch::Sender::new(false),
         declined: AtomicBool::new(false),
-        unreadable: watch::Sender::new((None, false)),
+        unread: watch::Sender::default(),
+        comparing: AtomicBool::new(false),
+        compared: AtomicU64::new(0),
         page: watch::Sender::new((Stage::Away, 0)),
         orders,
         controls: watch::Sender::new(0),

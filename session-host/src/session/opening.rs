@@ -105,7 +105,7 @@ impl Actor {
                 }
             }
         }
-        self.lost(elsewhere).await
+        self.lost(owned, elsewhere || owned.unrestored).await
     }
 
     /// The directory that the row names, if it is here; an empty one where no link can be lost with it.
@@ -177,9 +177,9 @@ impl Actor {
 
     /// Nothing that was kept of the link can be used. `elsewhere`: here, as things are, so it is kept, and left to another host, or to a later
     /// try of this one; after that an operator is asked. But who logs the account out wants to be rid of it.
-    async fn lost(&mut self, elsewhere: bool) -> Result<Opened, Failed> {
+    async fn lost(&mut self, owned: &Owned, elsewhere: bool) -> Result<Opened, Failed> {
         let (pool, held) = (&self.shared.services.pool, self.shared.lease.held());
-        if elsewhere && !self.visit {
+        if elsewhere && !self.visit && !owned.logout {
             metrics::counter!("zaguan_profiles_not_restored_total").increment(1);
             let within = self.shared.services.timings.restore_within();
             let ends = match until_known(&self.shared, || profiles::not_restored(pool, held, within)).await {

@@ -1,7 +1,11 @@
 //! The only writer of what the page reports. One task a session: facts reach the log in the order in which they were heard, and a fact that
 //! Postgres did not take is tried again until it is in, or the session is no longer ours.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use contract::{ChatId, Event, Jid, Reason, SessionState, fault_point};
 use store::{
@@ -36,6 +40,8 @@ pub enum Record {
     Link(Account, Instant, oneshot::Sender<Linked>),
     /// Compare the page's rows with ours: something may have been missed. Answered when that is done, as far as the page can tell.
     Reconcile(Option<oneshot::Sender<()>>),
+    /// The same, but for what was read before and could not be understood yet.
+    Compare,
     /// The page has all that the phone hands over from before the link.
     History,
 }
@@ -110,19 +116,19 @@ async fn write(shared: &Arc<Shared>, record: Record) -> Result<(), Fenced> {
             Ok(())
         }
         Record::Reconcile(done) => {
-            let complete = read_to_end(shared, false).await?;
-            acks::catch_up(shared).await?;
-            if !complete {
-                try_again(shared, Record::Reconcile(None));
-            }
+            compare(shared, false).await?;
             if let Some(done) = done {
                 let _ = done.send(());
             }
             Ok(())
         }
+        Record::Compare => {
+            shared.comparing.store(false, Ordering::Release);
+            compare(shared, true).await
+        }
         Record::History => {
             people::read(shared).await?;
-            let complete = read_to_end(shared, true).await?;
+            let complete = read_to_end(shared, true, false).await?;
             acks::catch_up(shared).await?;
             if !complete {
                 try_again(shared, Record::History);
@@ -142,12 +148,23 @@ pub(super) async fn write_receipts(shared: &Shared, receipts: &[Receipt]) -> Res
     Ok(())
 }
 
+/// `again`: all that could be understood was read of this browser's page before.
+async fn compare(shared: &Arc<Shared>, again: bool) -> Result<(), Fenced> {
+    let complete = read_to_end(shared, false, again).await?;
+    acks::catch_up(shared).await?;
+    // One is enough, however many ask.
+    if !complete && !shared.comparing.swap(true, Ordering::AcqRel) {
+        try_again(shared, Record::Compare);
+    }
+    Ok(())
+}
+
 /// Reads the page's rows, and says so when that came to the end. `history`: it was the end of what was there before the link, too.
 /// `false`: it did not come to the end.
-async fn read_to_end(shared: &Shared, history: bool) -> Result<bool, Fenced> {
+async fn read_to_end(shared: &Shared, history: bool, again: bool) -> Result<bool, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     until_known(shared, || store::aliases::finish_merges(pool, held)).await?;
-    let complete = reconcile(shared).await?;
+    let complete = reconcile(shared, again).await?;
     if complete {
         let events = until_known(shared, || store::history::reconciled(pool, held, history)).await?;
         publish(shared, events.ok_or(Fenced)?).await;
@@ -166,18 +183,22 @@ fn try_again(shared: &Arc<Shared>, record: Record) {
         // Otherwise it is read once the session works again.
         if *again.working.borrow() {
             let _ = again.records.send(record).await;
+        } else if matches!(record, Record::Compare) {
+            again.comparing.store(false, Ordering::Release);
         }
     });
 }
 
 /// Reads the page's rows above the mark and records what is missing. A page that cannot answer now will be ready again, and then asks anew.
 /// `false`: not read to the end.
-async fn reconcile(shared: &Shared) -> Result<bool, Fenced> {
+async fn reconcile(shared: &Shared, again: bool) -> Result<bool, Fenced> {
     let (pool, held) = (&shared.services.pool, shared.lease.held());
     let Some(owned) = until_known(shared, || store::owned::load(pool, held)).await? else { return Err(Fenced) };
     let mut mark = u64::try_from(owned.profile_row_id).unwrap_or(0);
+    let passed = if again { shared.compared.load(Ordering::Acquire) } else { 0 };
     // From the first row on that the page cannot produce yet, the stored mark stays: it is read again at the next connect.
-    let mut complete = true;
+    let mut complete = passed <= mark;
+    mark = mark.max(passed);
     loop {
         let Some(browser) = shared.browser() else { return Ok(false) };
         let call = MessagesAbove { row_id: mark, limit: ROWS_A_CALL };
@@ -211,6 +232,9 @@ async fn reconcile(shared: &Shared) -> Result<bool, Fenced> {
         let receipts: Vec<Receipt> = acked.map(|m| Receipt { wa_id: m.id_part.clone(), ack: i16::try_from(m.ack).unwrap_or(0) }).collect();
         write_receipts(shared, &receipts).await?;
         if !rows.more || rows.up_to <= mark {
+            if shared.browser().is_some_and(|now| now.pid() == browser.pid()) {
+                shared.compared.store(rows.up_to.max(mark), Ordering::Release);
+            }
             return Ok(true);
         }
         mark = rows.up_to;

@@ -328,7 +328,7 @@ async fn a_host_that_cannot_bring_a_profile_back_leaves_the_session_to_one_that_
 
 #[tokio::test]
 async fn a_storage_that_cannot_be_opened_is_given_up_by_nobody_and_a_snapshot_that_can_be_goes_on() {
-    let (mut stack, a, ana) = linked(json!({})).await;
+    let (mut stack, a, ana) = linked(json!({"restoreWithinMs": 6000})).await;
     let refs = stack.sim.stats().await["refs"].clone();
     works(&stack, &ana, "one").await;
     let databases = directories(&a)[0].join("Default/IndexedDB");
@@ -353,7 +353,10 @@ async fn a_storage_that_cannot_be_opened_is_given_up_by_nobody_and_a_snapshot_th
     let a = stack.host_elsewhere("a").await;
     until_true("a second try", SOON, async || a.process.log().matches("a profile's storage cannot be opened here").count() >= 2).await;
     assert_eq!(ana.client.state().await, "reconnecting", "nothing is given up");
+    // Not for ever without a word.
+    ana.client.until_state("failed", SOON).await;
     mended();
+    ana.client.post("/api/whatsapp/start", json!({})).await.ok();
     works(&stack, &ana, "two").await;
     fs::rename(&aside, &there).unwrap();
     leaves(a).await;
