@@ -97,6 +97,28 @@ async fn a_replay_asked_for_while_an_event_waits_begins_where_it_was_asked_to() 
 }
 
 #[tokio::test]
+async fn a_replay_asked_for_while_what_was_sent_is_settled_is_told_whole_although_more_is_sent_meanwhile() {
+    let mut stack = Stack::start().await;
+    let (ana, receiver) = (stack.tenant("ana").await, Receiver::start().await);
+    let hook = Hook::of(&stack, &ana, &receiver.url("/")).await;
+    let first = hook.get::<i64>("cursor_seq").await + 1;
+    let _worker = stack.teller(&quick()).await;
+    let told = hook.emit(5).await;
+    hook.settled(told).await;
+    let mut settling = stack.points().arm_once("webhook.before_settle");
+    let before = hook.emit(1).await;
+    let arrival = settling.arrived().await;
+    hook.set(&format!("replay_until = greatest(replay_until, cursor_seq), cursor_seq = {}", first - 1)).await;
+    // Sent, and to be settled right behind the one that is held.
+    let last = hook.emit(1).await;
+    comes(&receiver, last).await;
+    arrival.reply(harness::faults::Word::Go).await;
+    hook.settled(last).await;
+    let again = receiver.until("all of it", SOON, |got| (first..=told).all(|seq| got.iter().filter(|g| g.seq() == seq).count() >= 2)).await;
+    assert!(again.iter().any(|got| got.seq() == before));
+}
+
+#[tokio::test]
 async fn one_event_again_and_a_test_call_come_at_once_although_the_order_is_held_up() {
     let mut stack = Stack::start().await;
     let (ana, receiver) = (stack.tenant("ana").await, Receiver::start().await);

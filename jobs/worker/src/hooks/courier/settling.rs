@@ -127,8 +127,11 @@ impl Round<'_> {
 
     pub(super) fn settled(&mut self, to: i64, settled: &Settled) {
         self.settling_rows = 0;
-        self.cursor = settled.cursor;
-        // Somebody turned the cursor, or it is told no more.
+        if settled.cursor == to {
+            self.cursor = to;
+        }
+        // Somebody turned the cursor, or it is told no more. What is settled until this round is over goes from where it stood before: from where
+        // it was turned to, it would pass what is to be told again.
         if settled.cursor != to || !settled.active {
             self.end();
         }
