@@ -30,15 +30,20 @@ pub(super) enum Kind<'a> {
 pub(super) async fn run(shared: &Shared, job: &LaneJob, kind: Kind<'_>) -> Result<Done, GivenUp> {
     // Counted until its outcome is written: the actor waits for that before it releases the session.
     let _running = shared.control_begins();
+    // A session that stops can be logged out all the same: by its next owner, who comes for that.
+    let goes_on = |ending| matches!((ending, kind), (Ending::Drain | Ending::Fence, _) | (Ending::Stop, Kind::Logout));
+    if shared.over.borrow().is_some_and(goes_on) {
+        return Err(GivenUp);
+    }
     if let Some(done) = start(shared, job, None).await? {
         return Ok(done);
     }
     let outcome = tokio::select! {
         biased;
         outcome = act(shared, job, kind) => outcome,
-        ending = shared.over() => match ending {
-            Ending::Drain | Ending::Fence => return Err(GivenUp),
-            Ending::Stop | Ending::None => failed(FailureCode::SessionEnded, "the session stopped before it was done"),
+        ending = shared.over() => match goes_on(ending) {
+            true => return Err(GivenUp),
+            false => failed(FailureCode::SessionEnded, "the session stopped before it was done"),
         },
     };
     finish(shared, job, outcome).await
