@@ -86,12 +86,17 @@ fn lock(data: &Path, id: &str) -> Result<File, ProfileError> {
             Err(TryLockError::WouldBlock) => return Err(ProfileError::InUse { id: id.to_owned(), pid: read_note(&file).host }),
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        let named = fs::metadata(lock_path(data, id)).map(|named| (named.dev(), named.ino())).ok();
-        let ours = file.metadata()?;
-        if named == Some((ours.dev(), ours.ino())) {
+        if is_lock_of(&file, data, id)? {
             return Ok(file);
         }
     }
+}
+
+/// Whether the directory's name leads to this file.
+fn is_lock_of(file: &File, data: &Path, id: &str) -> io::Result<bool> {
+    let named = fs::metadata(lock_path(data, id)).map(|named| (named.dev(), named.ino())).ok();
+    let ours = file.metadata()?;
+    Ok(named == Some((ours.dev(), ours.ino())))
 }
 
 fn read_note(mut file: &File) -> Note {

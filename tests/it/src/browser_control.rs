@@ -97,6 +97,26 @@ async fn a_logout_unlinks_the_device_of_a_running_session_and_of_a_stopped_one()
 }
 
 #[tokio::test]
+async fn a_logout_that_is_asked_for_while_the_session_is_still_being_stopped_is_done_by_its_next_owner() {
+    let mut stack = Stack::start().await;
+    let _host = stack.host().await;
+    let ana = stack.tenant("ana").await;
+    ana.link(&stack.sim, OURS).await;
+    let mut uploading = stack.points().arm_once("snapshot.uploading");
+    ana.client.post("/api/whatsapp/stop", json!({})).await.ok();
+    let held = uploading.arrived().await;
+    ana.client.until_state("stopped", SOON).await;
+    let released = async {
+        let begun = "select count(*) from job where kind = 'logout' and state = 'running'";
+        until("the logout to begin", SOON, || async { (stack.postgres.sql(begun) == "1").then_some(()) }).await;
+        held.reply(harness::faults::Word::Go).await;
+    };
+    let (answer, ()) = tokio::join!(waited(&ana, "/api/whatsapp/logout"), released);
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert!(stack.sim.devices(OURS).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_session_that_had_failed_is_down_after_a_logout_in_vain_and_starts_when_it_is_told_to() {
     let mut stack = Stack::start().await;
     let host = stack.host().await;

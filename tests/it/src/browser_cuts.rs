@@ -66,6 +66,8 @@ async fn a_host_that_dies_with_what_the_page_told_it_in_memory_loses_no_message_
     for n in 0..3 {
         sent.push(stack.sim.send(PEER, OURS, &format!("behind it {n}")).await);
     }
+    // What the server hands over comes to the next page long before its rows are read.
+    stack.sim.fault(json!({"kind": "synced_after", "ms": 5000, "times": 1})).await;
     held.reply(Word::Die).await;
     until_true("its browser to be gone", SOON, || async { host.browsers().is_empty() }).await;
     // The next page has the others in its rows and gets this one from the server.

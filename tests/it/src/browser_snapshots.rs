@@ -310,8 +310,16 @@ async fn a_host_that_cannot_bring_a_profile_back_leaves_the_session_to_one_that_
     fs::create_dir_all(&broken).unwrap();
     fs::write(broken.join("snapshots"), "").unwrap();
     let b = stack.host_elsewhere("b").await;
-    let tried = || b.process.log().matches("a snapshot cannot be restored here").count();
-    until_true("a second try", SOON, async || tried() >= 2).await;
+    let tries = || {
+        let log = b.process.log();
+        let lines = log.lines().filter(|line| line.contains("a snapshot cannot be restored here"));
+        let at =
+            |line: &str| serde_json::from_str::<Value>(line).ok()?["timestamp"].as_str()?.parse::<chrono::DateTime<chrono::Utc>>().ok();
+        lines.filter_map(at).collect::<Vec<_>>()
+    };
+    until_true("a second try", SOON, async || tries().len() >= 2).await;
+    let apart = tries()[1] - tries()[0];
+    assert!(apart.num_milliseconds() >= 1_500, "a lease lasts 2 s: the others have that long, {apart}");
     assert_eq!(ana.client.state().await, "reconnecting", "its tenant need do nothing");
 
     let c = stack.host_elsewhere("c").await;
