@@ -18,7 +18,7 @@ use store::{
 
 use crate::{
     auth,
-    config::{Migrate, PasswordReset, TenantCreate},
+    config::{Migrate, PasswordReset, TenantCreate, TenantDelete},
     timestamp::Timestamp,
 };
 
@@ -55,6 +55,17 @@ pub async fn create_tenant(config: TenantCreate) -> Done {
     let new = NewTenant { id, name: &config.name, email: &config.email, password_hash: &hash };
     let session = store::tenants::create(&pool, &new).await?;
     print(&json!({"tenant": id, "user": UserId::from_uuid(id.uuid()), "session": session}).to_string())
+}
+
+/// Marks a tenant as being deleted; prints what is left of it. A worker does the rest.
+///
+/// # Errors
+/// What the database says; that there is no such tenant, or none (any more) of that name.
+pub async fn delete_tenant(config: TenantDelete) -> Done {
+    let pool = store::connect(config.database_url.expose_secret(), 1).await.map_err(|why| format!("DATABASE_URL: {why}"))?;
+    let left = store::tenants::deletion::mark(&pool, config.tenant, &config.name).await?;
+    let sessions = left.ok_or("--tenant, --name: there is no tenant with this id and name; one that was being deleted is gone by now")?;
+    print(&json!({"tenant": config.tenant, "state": "deleting", "sessionsLeft": sessions}).to_string())
 }
 
 /// Makes a link to a new password; prints it. Nobody's password is changed until it is used.

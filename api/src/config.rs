@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use contract::Timings;
+use contract::{TenantId, Timings};
 use secrecy::SecretString;
 use service::{Environment, addresses::Allowed, objects::ObjectsAt, seal::MasterKeys};
 
@@ -128,6 +128,9 @@ pub struct Migrate {
 pub enum Tenant {
     /// Create a tenant with its founding ADMIN and its session `default`; prints their ids as JSON.
     Create(TenantCreate),
+    /// Delete a tenant: from here on nobody gets in; hosts unlink its devices and a worker removes all that is kept of it. Prints how many sessions are
+    /// left; said again, how many still are. Cannot be undone.
+    Delete(TenantDelete),
 }
 
 /// Configuration of `tenant create`.
@@ -145,6 +148,20 @@ pub struct TenantCreate {
     /// A file that holds the ADMIN's password, or - for standard input.
     #[arg(long)]
     pub password_file: PathBuf,
+}
+
+/// Configuration of `tenant delete`.
+#[derive(Args)]
+pub struct TenantDelete {
+    /// Postgres.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// Its id, `ten_…`.
+    #[arg(long)]
+    pub tenant: TenantId,
+    /// Its name, exactly: so that no slip of an id deletes another.
+    #[arg(long)]
+    pub name: String,
 }
 
 /// What can be done with people. Whoever can log in does all else over HTTP.
@@ -328,6 +345,7 @@ mod tests {
         named(&[STORES[0], STORES[1], r#"--timings={"leaseTtlMs": 1}"#], "<TIMINGS>");
         named(&[STORES[0], STORES[1], "--objects-url=here"], "<OBJECTS_URL>");
         named(&["tenant", "create", STORES[0]], "<PASSWORD_FILE>");
+        named(&["tenant", "delete", STORES[0], "--tenant=ana", "--name=Ana"], "<TENANT>");
     }
 
     #[test]

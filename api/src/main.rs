@@ -27,6 +27,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
         Command::Serve(config) => runtime.block_on(serve(*config)),
         Command::Migrate(config) => runtime.block_on(commands::migrate(config)),
         Command::Tenant(Tenant::Create(config)) => runtime.block_on(commands::create_tenant(config)),
+        Command::Tenant(Tenant::Delete(config)) => runtime.block_on(commands::delete_tenant(config)),
         Command::User(User::PasswordReset(config)) => runtime.block_on(commands::reset_password(config)),
         Command::Openapi => commands::openapi(),
         Command::Problems => commands::problems(),

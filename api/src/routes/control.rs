@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
     accept::{Accepted, IdempotencyKey as StoredKey, NewJob},
+    deletion::UNLINK_WITHIN,
     jobs::Job,
     sessions::Session,
 };
@@ -35,8 +36,6 @@ use crate::{
 
 /// What the browser is asked now is of no use later.
 const SOON: Duration = Duration::from_secs(120);
-/// A logout is wanted all the same: by then a host has been there.
-const LOGOUT_WITHIN: Duration = Duration::from_secs(3600);
 /// How long a caller waits who did not say, where the answer is what it came for.
 const WAIT: Duration = Duration::from_secs(10);
 /// In how long a number may have so many pairing codes as the tenant's limits say.
@@ -272,7 +271,7 @@ impl Asked {
 
 /// A control job of a session.
 pub fn new_job(session: &Session, created_by: Principal, command: Command) -> NewJob {
-    let expires_in = if command == Command::Logout { LOGOUT_WITHIN } else { SOON };
+    let expires_in = if command == Command::Logout { UNLINK_WITHIN } else { SOON };
     NewJob {
         id: JobId::new(),
         tenant: session.tenant,

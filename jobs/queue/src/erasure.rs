@@ -1,4 +1,4 @@
-//! What streams in Redis still say of events that were erased. Readers find the gap and read it from Postgres.
+//! What Redis still says of events that were erased, and of a tenant that is gone. Readers find a gap and read it from Postgres.
 
 use std::collections::HashSet;
 
@@ -24,6 +24,35 @@ pub async fn forget(pool: &PgPool, redis: &Redis, tenant: TenantId, head: i64) -
     events::catch_up(pool, redis, tenant, head).await?;
     let stream = scan(pool, redis, tenant, &keys::events(tenant), seq_of_id).await?;
     Ok(stream + scan(pool, redis, tenant, &keys::firehose(tenant), |entry| seq_of_field(entry, tenant)).await?)
+}
+
+/// Removes whatever names a tenant: its entries in its shard's firehose, its stream, limits, codes and pictures. To be done once Postgres has
+/// nothing of it any more, or it comes back from there. Answers how many entries and keys.
+///
+/// # Errors
+/// [`QueueError`]; to be done again as a whole.
+pub async fn forget_tenant(redis: &Redis, tenant: TenantId) -> Result<u64, QueueError> {
+    let (firehose, named) = (keys::firehose(tenant), tenant.to_string());
+    let (mut from, mut gone) = ("-".to_owned(), 0);
+    loop {
+        let mut ask = redis::cmd("XRANGE");
+        ask.arg(&firehose).arg(&from).arg("+").arg("COUNT").arg(PAGE);
+        let page: StreamRangeReply = ask.query_async(&mut redis.shared()).await?;
+        let own: Vec<&str> =
+            page.ids.iter().filter(|e| e.get::<String>("tenant").as_ref() == Some(&named)).map(|e| e.id.as_str()).collect();
+        if !own.is_empty() {
+            gone += redis::cmd("XDEL").arg(&firehose).arg(own).query_async::<u64>(&mut redis.shared()).await?;
+        }
+        match page.ids.last() {
+            Some(last) if page.ids.len() == PAGE => from = format!("({}", last.id),
+            Some(_) | None => break,
+        }
+    }
+    let keys: Vec<String> = keys::found(redis, &keys::any_of(tenant), None).await?.into_iter().collect();
+    for some in keys.chunks(PAGE) {
+        gone += redis::cmd("UNLINK").arg(some).query_async::<u64>(&mut redis.shared()).await?;
+    }
+    Ok(gone)
 }
 
 async fn scan(

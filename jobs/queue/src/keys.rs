@@ -2,9 +2,16 @@
 //!
 //! All keys of a tenant carry the hash tag of its shard, so that a script may touch them together on a cluster.
 
+use std::collections::HashSet;
+
 use contract::{HostId, JobId, Lane, MediaId, SessionId, TenantId};
 use crc::{CRC_16_XMODEM, Crc};
 use uuid::Uuid;
+
+use crate::redis::{QueueError, Redis};
+
+/// Keys that one step of a search looks at.
+const STEP: i64 = 500;
 
 /// How many shard tags there are. Changing it renames every key.
 pub const SHARDS: u16 = 512;
@@ -73,6 +80,32 @@ pub fn firehose(tenant: TenantId) -> String {
 pub(crate) const ANY_EVENTS: &str = "zg:{*}:ev:*";
 /// The pattern of [`firehose`].
 pub(crate) const ANY_FIREHOSE: &str = "zg:{*}:firehose";
+
+/// The pattern of all keys that name a tenant: its stream, limits, codes to type, pictures.
+pub(crate) fn any_of(tenant: TenantId) -> String {
+    format!("zg:{{*}}:*:{tenant}*")
+}
+
+/// The keys of a pattern, of one type where that is said. Those that come or go meanwhile may be missed.
+///
+/// # Errors
+/// [`QueueError`].
+pub(crate) async fn found(redis: &Redis, pattern: &str, kind: Option<&str>) -> Result<HashSet<String>, QueueError> {
+    let (mut cursor, mut keys) = (0_u64, HashSet::new());
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+        if let Some(kind) = kind {
+            scan.arg("TYPE").arg(kind);
+        }
+        let (next, some): (u64, Vec<String>) = scan.query_async(&mut redis.shared()).await?;
+        keys.extend(some);
+        if next == 0 {
+            return Ok(keys);
+        }
+        cursor = next;
+    }
+}
 
 /// Channel: a lane of the session has got work; the message names the lane.
 pub fn wake(tenant: TenantId, session: SessionId) -> String {

@@ -12,8 +12,8 @@ use crate::{
     redis::{QueueError, Redis},
 };
 
-/// Keys that one step of the search looks at.
-const STEP: i64 = 500;
+/// Tenants that Postgres is asked about at once.
+const STEP: usize = 500;
 /// Entries that are looked at at once.
 const PAGE: i64 = 500;
 
@@ -29,11 +29,11 @@ pub async fn trim(pool: &PgPool, redis: &Redis, kept_for: Duration) -> Result<u6
     let now = DateTime::from_timestamp_micros(seconds * 1_000_000 + micros).unwrap_or_default();
     let since = now - kept_for;
     let mut gone = 0;
-    for key in found(redis, keys::ANY_FIREHOSE).await? {
+    for key in keys::found(redis, keys::ANY_FIREHOSE, Some("stream")).await? {
         gone += trimmed(redis, &key, &format!("{}-0", since.timestamp_millis())).await?;
     }
-    let streams: Vec<String> = found(redis, keys::ANY_EVENTS).await?.into_iter().collect();
-    for some in streams.chunks(usize::try_from(STEP).unwrap_or(500)) {
+    let streams: Vec<String> = keys::found(redis, keys::ANY_EVENTS, Some("stream")).await?.into_iter().collect();
+    for some in streams.chunks(STEP) {
         let tenants: Vec<TenantId> = some.iter().filter_map(|key| keys::last_part(key)).collect();
         let there: HashSet<TenantId> = store::tenants::there(pool, &tenants).await?.into_iter().collect();
         for tenant in tenants {
@@ -49,20 +49,6 @@ pub async fn trim(pool: &PgPool, redis: &Redis, kept_for: Duration) -> Result<u6
         }
     }
     Ok(gone)
-}
-
-async fn found(redis: &Redis, pattern: &str) -> Result<HashSet<String>, QueueError> {
-    let (mut cursor, mut keys) = (0_u64, HashSet::new());
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP).arg("TYPE").arg("stream");
-        let (next, some): (u64, Vec<String>) = scan.query_async(&mut redis.shared()).await?;
-        keys.extend(some);
-        if next == 0 {
-            return Ok(keys);
-        }
-        cursor = next;
-    }
 }
 
 async fn trimmed(redis: &Redis, key: &str, from: &str) -> Result<u64, QueueError> {

@@ -1,4 +1,6 @@
-//! The end of a session: first it is gone for its tenant, then its browser, then its rows.
+//! The end of a session: first it is gone for its tenant, then its browser, then its rows. That of a tenant: `tenants::deletion`.
+
+use std::time::Duration;
 
 use contract::{
     Event, Fact, Reason, SessionId, SessionState, TenantId,
@@ -10,6 +12,9 @@ use crate::{
     Result,
     log::{self, Columns, NewEvent},
 };
+
+/// How long a logout may wait for its start: by then a host has been there. What none could do stays linked on the phone.
+pub const UNLINK_WITHIN: Duration = Duration::from_secs(3600);
 
 /// What became of the wish to delete.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub enum Deleted {
 }
 
 /// Marks a session as deleted: 404 everywhere from here on, not wanted, and nothing of it starts any more but its own logout. A session that
-/// no host holds is stopped here, another one by its owner.
+/// no host holds is stopped here, another one by its owner. The default stays unless its tenant goes.
 ///
 /// # Errors
 /// [`crate::StoreError`].
@@ -36,7 +41,8 @@ pub async fn mark(pool: &PgPool, tenant: TenantId, session: SessionId) -> Result
         r#"with s as (
                     update session set deleting_at = clock_timestamp(), wanted = 'stopped',
                            state = case when owner is null then $3 else state end, reason = case when owner is null then $4 else reason end
-                     where id = $1 and tenant = $2 and deleting_at is null and not is_default
+                     where id = $1 and tenant = $2 and deleting_at is null
+                       and (not is_default or exists (select 1 from tenant t where t.id = $2 and t.state = 'deleting'))
                     returning tenant),
                 links as (delete from link_page using s where link_page.session = $1 and link_page.tenant = $2),
                 c as (
@@ -182,7 +188,7 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
         .execute(pool)
         .await?;
     let chats = sqlx::query!(
-        "delete from chat where tenant = $1 and ctid = any(array(select ctid from chat where session = $2 and tenant = $1 limit $3))",
+        "delete from chat where tenant = $1 and ctid = any(array(select ctid from chat where session = $2 and tenant = $1 order by id limit $3))",
         t,
         s,
         BATCH

@@ -50,8 +50,8 @@ pub struct Claimable {
 }
 
 /// Sessions that some host should hold: those that are alive, whatever is wanted (an alive one that is wanted `stopped`, or whose tenant was
-/// suspended, has to be stopped by somebody), and those that are down and are to be logged out, which only their browser can do. Sessions
-/// with unfinished jobs come first.
+/// suspended, has to be stopped by somebody), and those that are down and are to be logged out, which only their browser can do. What a
+/// suspended tenant asked for waits; the devices of one that is being deleted are unlinked. Sessions with unfinished jobs come first.
 ///
 /// `busy`: other hosts that live. What they hold is theirs to renew and is not asked about, except `called`: a lease that was given up by
 /// somebody else than its holder is told of by a call. `major`: of this host's browser; what a newer one has written is left to others.
@@ -66,7 +66,7 @@ pub async fn claimable(pool: &PgPool, busy: &[HostId], called: &[SessionId], maj
                   exists (select 1 from job j where j.session = s.id and j.lane <> 'background' and j.state in ('queued', 'running')) as "has_work!"
              from session s join tenant t on t.id = s.tenant
             where (s.state in ('starting', 'linking', 'syncing', 'working', 'reconnecting')
-                   or t.state = 'active' and exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'
+                   or t.state <> 'suspended' and exists (select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout'
                                  and j.state in ('queued', 'running')))
               and (s.held_until is null or s.held_until < clock_timestamp())
               and (s.owner is null or s.host is null or s.host <> all($1) or s.id = any($2))
@@ -138,8 +138,8 @@ pub struct StillHeld {
 pub async fn still_held(pool: &PgPool, held: &[Held]) -> Result<Vec<StillHeld>> {
     let (ids, epochs, owners) = columns(held);
     let rows = sqlx::query!(
-        r#"select s.id, t.state = 'active' and (s.wanted = 'running' or exists (
-                     select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running')))
+        r#"select s.id, t.state = 'active' and s.wanted = 'running' or t.state <> 'suspended' and exists (
+                     select 1 from job j where j.session = s.id and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
                   as "wanted!"
              from session s join tenant t on t.id = s.tenant
              join unnest($1::uuid[], $2::bigint[], $3::uuid[]) as h (id, epoch, owner) on s.id = h.id and s.epoch = h.epoch and s.owner = h.owner"#,

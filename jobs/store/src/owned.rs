@@ -59,7 +59,7 @@ pub struct Owned {
 /// [`crate::StoreError`].
 pub async fn load(pool: &PgPool, held: &Held) -> Result<Option<Owned>> {
     let row = sqlx::query!(
-        r#"select t.state = 'active' and s.wanted = 'running' as "wanted!", t.state = 'active' and exists (
+        r#"select t.state = 'active' and s.wanted = 'running' as "wanted!", t.state <> 'suspended' and exists (
                     select 1 from job j where j.session = $1 and j.lane = 'control' and j.kind = 'logout' and j.state in ('queued', 'running'))
                   as "logout!", s.state, s.reason, s.account, s.profile, s.profile_row_id, s.profile_marker, s.profile_changed,
                   s.unrestored_at is not null as "unrestored!"

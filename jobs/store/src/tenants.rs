@@ -1,5 +1,7 @@
 //! Companies.
 
+pub mod deletion;
+
 use contract::{SessionId, TenantId};
 use sqlx::PgPool;
 

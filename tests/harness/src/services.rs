@@ -118,6 +118,16 @@ impl Api {
         Ok(serde_json::from_str(&run(&mut command, Some(password))?)?)
     }
 
+    /// Deletes a tenant; answers `{tenant, state, sessionsLeft}`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn delete_tenant(&self, tenant: &str, name: &str) -> Result<Value, Error> {
+        let mut command = self.shared.command("zaguan-api", "KILL");
+        command.args(["tenant", "delete", "--tenant", tenant, "--name", name]);
+        Ok(serde_json::from_str(&run(&mut command, None)?)?)
+    }
+
     /// Makes a link with which somebody sets a new password; answers `{url, expiresAt}`.
     ///
     /// # Errors

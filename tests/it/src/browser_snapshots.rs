@@ -9,7 +9,7 @@ use harness::{Settings, Stack, Tenant, faults::Word, process::send, services::Ho
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{OURS, PEER, SOON};
+use crate::{OURS, PEER, SOON, everything::objects};
 
 /// A linked session on a host with a disk of its own.
 async fn linked(timings: Value) -> (Stack, Host, Tenant) {
@@ -42,18 +42,6 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 
 fn directories(host: &Host) -> Vec<PathBuf> {
     entries(&host.data.join("profiles")).filter(|path| path.is_dir()).collect()
-}
-
-/// Every file of the object store.
-fn objects(stack: &Stack) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![stack.objects().to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for path in entries(&folder) {
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
-        }
-    }
-    found.sort();
-    found
 }
 
 fn damage(object: &Path) {

@@ -20,6 +20,8 @@ use store::{
     leases::{self, Claimable},
 };
 
+use crate::everything::{keys, tables, told};
+
 const SOON: Duration = Duration::from_secs(30);
 const QUICK: &str = r#"{"lookEveryMs": 100, "claimMs": 3000, "heartbeatEveryMs": 1000}"#;
 const DIGITS: &str = "5511888880000";
@@ -75,51 +77,6 @@ impl Pretend {
         let events = store::incoming::record(&self.pool, &self.held, &[message], None).await.unwrap().unwrap();
         queue::events::publish(&self.pool, &self.redis, self.held.tenant(), &events).await.unwrap();
     }
-}
-
-/// Everything in every table.
-async fn tables(db: &PgPool) -> Vec<String> {
-    let sql = "select quote_ident(relname) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace";
-    let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(db).await.unwrap();
-    let mut all = Vec::new();
-    for table in tables {
-        let sql = AssertSqlSafe(format!("select t::text from only {table} t"));
-        let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(db).await.unwrap();
-        all.extend(rows.into_iter().map(|row| format!("{table}: {row}")));
-    }
-    all
-}
-
-/// Everything in Redis.
-async fn keys(stack: &Stack) -> Vec<String> {
-    let names: Vec<String> = redis::from_redis_value(stack.redis.command(&["KEYS", "*"]).await).unwrap();
-    let mut all = Vec::new();
-    for name in names {
-        let kind: String = redis::from_redis_value(stack.redis.command(&["TYPE", &name]).await).unwrap();
-        let value = match kind.as_str() {
-            "string" => stack.redis.command(&["GET", &name]).await,
-            "stream" => stack.redis.command(&["XRANGE", &name, "-", "+"]).await,
-            "hash" => stack.redis.command(&["HGETALL", &name]).await,
-            "zset" => stack.redis.command(&["ZRANGE", &name, "0", "-1"]).await,
-            "set" => stack.redis.command(&["SMEMBERS", &name]).await,
-            _ => stack.redis.command(&["LRANGE", &name, "0", "-1"]).await,
-        };
-        all.push(format!("{name}: {}", shown(&value)));
-    }
-    all
-}
-
-fn shown(value: &redis::Value) -> String {
-    match value {
-        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        redis::Value::Array(all) | redis::Value::Set(all) => all.iter().map(shown).collect::<Vec<_>>().join(" "),
-        redis::Value::Map(all) => all.iter().map(|(k, v)| format!("{} {}", shown(k), shown(v))).collect::<Vec<_>>().join(" "),
-        other => format!("{other:?}"),
-    }
-}
-
-fn told(all: &[String], secret: &str) -> Vec<String> {
-    all.iter().filter(|text| text.contains(secret)).map(|text| text.chars().take(300).collect()).collect()
 }
 
 fn count(job: &Value, store: &str) -> u64 {

@@ -11,3 +11,4 @@ mod profiles;
 mod receipts;
 mod sessions;
 mod support;
+mod tenants;

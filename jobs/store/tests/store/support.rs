@@ -26,7 +26,7 @@ pub struct Store {
     pub employee: UserId,
     pub held: Held,
     now: i64,
-    _postgres: Postgres,
+    postgres: Postgres,
     _folder: Folder,
 }
 
@@ -63,7 +63,12 @@ impl Store {
         let claim = Claimable { tenant, session, epoch: 0, owned: false, has_work: false };
         let held = leases::bump(&pool, &claim, OwnerId::new(), HostId::new()).await.expect("answers").expect("the session is free");
         let now = sqlx::query_scalar("select extract(epoch from clock_timestamp())::bigint").fetch_one(&pool).await.expect("answers");
-        Self { pool, tenant, session, employee, held, now, _postgres: postgres, _folder: folder }
+        Self { pool, tenant, session, employee, held, now, postgres, _folder: folder }
+    }
+
+    /// A connection of its own.
+    pub async fn alone(&self) -> PgPool {
+        store::connect(&self.postgres.url(), 1).await.expect("connects")
     }
 
     /// Another owner takes over: the one before is stale.

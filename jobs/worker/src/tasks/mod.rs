@@ -11,6 +11,7 @@ mod queue_tidy;
 mod row_retention;
 mod snapshot_sweep;
 mod stream_trim;
+mod tenant_deletion;
 
 use std::{sync::Arc, time::Duration};
 
@@ -108,11 +109,14 @@ pub enum Task {
     /// What the master key of before has sealed.
     #[serde(rename = "keys.rewrap")]
     KeyRewrap,
+    /// Tenants that an operator has deleted.
+    #[serde(rename = "tenants.delete")]
+    TenantDeletion,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Partitions,
         Self::EventRetention,
         Self::RowRetention,
@@ -124,6 +128,7 @@ impl Task {
         Self::ExportSweep,
         Self::SnapshotSweep,
         Self::KeyRewrap,
+        Self::TenantDeletion,
     ];
 
     /// The name of its row.
@@ -140,6 +145,7 @@ impl Task {
             Self::ExportSweep => "exports.sweep",
             Self::SnapshotSweep => "snapshots.sweep",
             Self::KeyRewrap => "keys.rewrap",
+            Self::TenantDeletion => "tenants.delete",
         }
     }
 
@@ -152,7 +158,7 @@ impl Task {
     pub const fn every(self) -> Duration {
         const HOUR: Duration = Duration::from_secs(3600);
         match self {
-            Self::ExpiredJobs => Duration::from_secs(15),
+            Self::ExpiredJobs | Self::TenantDeletion => Duration::from_secs(15),
             Self::ExportSweep | Self::SnapshotSweep | Self::KeyRewrap => Duration::from_secs(600),
             Self::Partitions
             | Self::EventRetention
@@ -181,6 +187,7 @@ impl Task {
             Self::ExportSweep => export_sweep::run(tools).await,
             Self::SnapshotSweep => snapshot_sweep::run(tools).await,
             Self::KeyRewrap => key_rewrap::run(tools).await,
+            Self::TenantDeletion => tenant_deletion::run(tools).await,
         }
     }
 }
