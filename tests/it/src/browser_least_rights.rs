@@ -69,7 +69,7 @@ async fn every_service_does_its_work_with_the_rights_that_an_operator_is_told_to
     let worker = Worker::start(&stack.told(stack.postgres.url(), redis_url(&stack, "worker")), "worker", schedule, "{}").await.unwrap();
     until_true("every task to be done once", SOON, async || {
         let text = reqwest::get(worker.url("/metrics")).await.unwrap().text().await.unwrap();
-        text.lines().filter(|l| l.starts_with("zaguan_task_runs_total") && l.contains(r#"outcome="done""#)).count() == 11
+        text.lines().filter(|l| l.starts_with("zaguan_task_runs_total") && l.contains(r#"outcome="done""#)).count() == 12
     })
     .await;
     assert_eq!(refused(&stack).await, Value::Array(vec![]), "of the worker");
