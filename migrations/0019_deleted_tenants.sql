@@ -13,5 +13,9 @@ alter table webhook_delivery drop constraint webhook_delivery_tenant_fkey;
 -- What goes is looked for by what it belongs to, in the order of an index: no statement reads a table whole because few of its rows are ours.
 create index chat_session_idx on chat (session, id);
 create index access_grant_chat_idx on access_grant (chat) where chat is not null;
+create index access_grant_of_session_idx on access_grant (session);
+create index access_grant_user_idx on access_grant (app_user) where app_user is not null;
+create index access_grant_key_idx on access_grant (api_key) where api_key is not null;
+create index access_grant_maker_idx on access_grant (created_by);
 create index refresh_token_owner_idx on refresh_token (app_user, expires_at);
 drop index refresh_token_user_idx;

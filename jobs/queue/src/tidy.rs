@@ -32,6 +32,8 @@ async fn all(pool: &PgPool, redis: &Redis, timings: &Timings) -> Result<(), Queu
 async fn remove_deleted(pool: &PgPool, redis: &Redis) -> Result<(), QueueError> {
     for (tenant, session) in store::deletion::removable(pool, ROUND).await? {
         let gone: Result<(), QueueError> = async {
+            // Before its row goes, or nobody knows any more that there is something to forget; and after, for what was pushed meanwhile.
+            forget(redis, tenant, session).await?;
             while !store::deletion::remove(pool, tenant, session).await? {}
             forget(redis, tenant, session).await
         }

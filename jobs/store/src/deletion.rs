@@ -112,7 +112,8 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     );
     let mut gone = idempotency.execute(pool).await?.rows_affected();
     gone += sqlx::query!(
-        "delete from message where tenant = $1 and ctid = any(array(select ctid from message where session = $2 and tenant = $1 limit $3))",
+        "delete from message where tenant = $1 and ctid = any(array(
+           select ctid from message where session = $2 and tenant = $1 order by session, wa_id limit $3))",
         t,
         s,
         BATCH
@@ -120,9 +121,12 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     .execute(pool)
     .await?
     .rows_affected();
-    // Nobody can read their objects from here on; the worker sweeps them.
+    // Nobody can read their objects from here on; the worker's next sweep takes them.
     gone += sqlx::query!(
-        "delete from export where tenant = $1 and ctid = any(array(select ctid from export where session = $2 and tenant = $1 limit $3))",
+        "with gone as (
+           delete from export where tenant = $1 and ctid = any(array(select ctid from export where session = $2 and tenant = $1 limit $3))
+           returning object, tenant)
+         insert into object_leftover (object, tenant, due_at) select object, tenant, clock_timestamp() from gone on conflict (object) do nothing",
         t,
         s,
         BATCH
@@ -131,7 +135,8 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     .await?
     .rows_affected();
     gone += sqlx::query!(
-        "delete from access_grant where tenant = $1 and ctid = any(array(select ctid from access_grant where session = $2 and tenant = $1 limit $3))",
+        "delete from access_grant where tenant = $1 and ctid = any(array(
+           select ctid from access_grant where session = $2 and tenant = $1 order by tenant, session, chat limit $3))",
         t,
         s,
         BATCH
@@ -163,7 +168,8 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
     .await?
     .rows_affected();
     gone += sqlx::query!(
-        "delete from contact where tenant = $1 and ctid = any(array(select ctid from contact where session = $2 and tenant = $1 limit $3))",
+        "delete from contact where tenant = $1 and ctid = any(array(
+           select ctid from contact where session = $2 and tenant = $1 order by session, account, wa_id limit $3))",
         t,
         s,
         BATCH
@@ -188,7 +194,7 @@ pub async fn remove(pool: &PgPool, tenant: TenantId, session: SessionId) -> Resu
         .execute(pool)
         .await?;
     let chats = sqlx::query!(
-        "delete from chat where tenant = $1 and ctid = any(array(select ctid from chat where session = $2 and tenant = $1 order by id limit $3))",
+        "delete from chat where tenant = $1 and ctid = any(array(select ctid from chat where session = $2 and tenant = $1 order by session, id limit $3))",
         t,
         s,
         BATCH

@@ -114,6 +114,8 @@ async fn a_tenant_that_is_deleted_in_the_middle_of_a_send_is_unlinked_leaves_not
     let directory = host.data.join("profiles").join(profile.to_string());
     assert!(directory.exists());
 
+    let bystander = bea.id.parse::<TenantId>().unwrap().uuid().to_string();
+    let theirs = told(&tables(&db).await, &bystander).len();
     let mut started = stack.points().arm_once("host.after_start");
     let sent = ana.client.send_once(PEER, "the last", "k").await;
     assert_eq!(sent.status, StatusCode::ACCEPTED);
@@ -142,8 +144,11 @@ async fn a_tenant_that_is_deleted_in_the_middle_of_a_send_is_unlinked_leaves_not
     assert!(texts.starts_with(&["hello".into()]) && texts.len() <= 2, "what had been started is sent once, or not: {texts:?}");
     let _another = stack.try_worker(QUICK).await.unwrap();
     gone(&stack, &ana, "ana").await;
+    let exports = objects(&stack).into_iter().filter(|path| path.starts_with(stack.objects().join("exports")));
+    assert_eq!(exports.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "no export of hers is left");
     assert!(!directory.exists(), "nor is its profile on the host's disk");
 
+    assert!(told(&tables(&db).await, &bystander).len() >= theirs, "no row of another went");
     let job = bea.client.accepted(PEER, "still here").await;
     assert_eq!(bea.client.ended(&job, SOON).await["state"], "succeeded");
     assert_eq!(bea.client.state().await, "working");

@@ -6,14 +6,16 @@ use sqlx::PgPool;
 
 use crate::Result;
 
-/// Marks a tenant as being deleted. `name` must be its own, so that no slip of an id ends a company. Answers how many sessions it still has;
+/// Marks a tenant as being deleted; its webhooks are told no more. `name` must be its own, so that no slip of an id ends a company. Answers how many sessions it still has;
 /// `None`: there is no such tenant (any more). May be said again.
 ///
 /// # Errors
 /// [`crate::StoreError`].
 pub async fn mark(pool: &PgPool, tenant: TenantId, name: &str) -> Result<Option<i64>> {
     let sessions = sqlx::query_scalar!(
-        r#"with t as (update tenant set state = 'deleting' where id = $1 and name = $2 returning id)
+        r#"with t as (update tenant set state = 'deleting' where id = $1 and name = $2 returning id),
+                w as (update webhook set state = 'disabled', reason = 'requested', state_at = clock_timestamp() from t
+                       where webhook.tenant = t.id and webhook.state = 'active')
            select (select count(*) from session where tenant = t.id) as "sessions!" from t"#,
         tenant.uuid(),
         name
@@ -92,7 +94,7 @@ pub async fn rows(pool: &PgPool, tenant: TenantId, batch: i64) -> Result<bool> {
     if leaves > 0 {
         return Ok(false);
     }
-    // All grants are looked at for those by or to one of these: one at a time, so that no statement is long.
+    // What points at one of these is looked for in several tables: one at a time, so that no statement is long.
     let key = sqlx::query!("delete from api_key where id = (select id from api_key where tenant = $1 limit 1)", t);
     if key.execute(pool).await?.rows_affected() > 0 {
         return Ok(false);
