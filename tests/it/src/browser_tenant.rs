@@ -128,6 +128,7 @@ async fn a_tenant_that_is_deleted_in_the_middle_of_a_send_is_unlinked_leaves_not
     let mut rows_gone = stack.points().arm_once("worker.tenant.rows_gone");
     let marked = stack.api.delete_tenant(&ana.id, "ana").unwrap();
     assert_eq!(marked, json!({"tenant": ana.id, "state": "deleting", "sessionsLeft": 2}));
+    assert_eq!(stack.postgres.sql("select string_agg(state, ' ') from webhook"), "disabled", "its webhooks are told no more");
     stream.rest(SOON).await;
     until_true("the end of its rights", SOON, async || ana.client.get("/api/whatsapp/status").await.status == StatusCode::UNAUTHORIZED)
         .await;
